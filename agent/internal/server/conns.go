@@ -1,0 +1,131 @@
+package server
+
+import (
+	"cmp"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// conns keeps the number of open connections below a limit without ever refusing a new one, because the new one may be
+// kubelet with a hook, and a hook that is refused means that its container is stopped at once. When it is full, the peer
+// with the most connections loses one: its oldest on which nothing is asked, else its newest.
+// Whoever floods the port so pushes out only himself.
+type conns struct {
+	max int
+
+	mu    sync.Mutex
+	order uint64
+	open  map[net.Conn]*connInfo
+	peers map[string]int // open connections by peer
+}
+
+type connInfo struct {
+	peer  string
+	order uint64 // of being accepted
+	busy  bool   // a request was read and is not answered
+}
+
+func newConns(limit int) *conns {
+	return &conns{max: limit, open: map[net.Conn]*connInfo{}, peers: map[string]int{}}
+}
+
+type limitedListener struct {
+	net.Listener
+	conns *conns
+}
+
+func (c *conns) limit(ln net.Listener) net.Listener { return limitedListener{ln, c} }
+
+// Accept returns the next connection, after making room for it.
+func (l limitedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.conns.add(conn)
+	}
+	return conn, err
+}
+
+func (c *conns) add(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.order++
+	c.open[conn] = &connInfo{peer: peerKey(conn), order: c.order}
+	c.peers[peerKey(conn)]++
+	for len(c.open) > c.max {
+		victim := c.victim()
+		c.remove(victim)
+		_ = victim.Close()
+	}
+}
+
+// victim is the connection that hurts least: of the heaviest peer, quiet before busy, of the quiet ones the oldest, of the busy
+// ones the newest.
+func (c *conns) victim() net.Conn {
+	var worst net.Conn
+	for conn, info := range c.open {
+		if worst == nil || c.worse(info, c.open[worst]) {
+			worst = conn
+		}
+	}
+	return worst
+}
+
+func (c *conns) worse(a, b *connInfo) bool {
+	if d := cmp.Compare(c.peers[a.peer], c.peers[b.peer]); d != 0 {
+		return d > 0
+	}
+	if a.busy != b.busy {
+		return b.busy
+	}
+	if a.busy {
+		return a.order > b.order
+	}
+	return a.order < b.order
+}
+
+func (c *conns) remove(conn net.Conn) {
+	info, ok := c.open[conn]
+	if !ok {
+		return
+	}
+	delete(c.open, conn)
+	if c.peers[info.peer]--; c.peers[info.peer] == 0 {
+		delete(c.peers, info.peer)
+	}
+}
+
+// changed is the server's ConnState hook.
+func (c *conns) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew:
+	case http.StateActive, http.StateIdle:
+		if info, ok := c.open[conn]; ok {
+			info.busy = state == http.StateActive
+		}
+	case http.StateClosed, http.StateHijacked:
+		c.remove(conn)
+	}
+}
+
+// closeQuiet closes every connection on which nothing is asked.
+func (c *conns) closeQuiet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn, info := range c.open {
+		if !info.busy {
+			c.remove(conn)
+			_ = conn.Close()
+		}
+	}
+}
+
+// peerKey says who a connection belongs to: the address without its port, or the UID behind a Unix socket.
+func peerKey(conn net.Conn) string {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.IP.String()
+	}
+	return peerOf(conn).String()
+}
