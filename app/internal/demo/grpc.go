@@ -1,0 +1,73 @@
+// Package demo serves work without consequences, over gRPC and HTTP: calls of a chosen length, streams,
+// WebSockets and raw responses. It is what load tests and drain tests talk to.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/drain-agent/drain-agent/app/api"
+)
+
+const (
+	defaultWork = 100 * time.Millisecond
+	maxWork     = time.Hour
+)
+
+// Service implements api.DemoServiceServer and the HTTP routes.
+type Service struct {
+	api.UnimplementedDemoServiceServer
+
+	// Pod is the name that answers carry.
+	Pod string
+	// Draining returns a channel that is closed when long-lived connections should end. Required.
+	Draining func() <-chan struct{}
+}
+
+// ProcessRequest works for the time asked for. INVALID_ARGUMENT: work_ms is out of range.
+func (s *Service) ProcessRequest(ctx context.Context, req *api.ProcessRequestRequest) (*api.ProcessRequestResponse, error) {
+	work := defaultWork
+	if req.WorkMs != nil {
+		work = time.Duration(req.GetWorkMs()) * time.Millisecond
+	}
+	if work < 0 || work > maxWork {
+		return nil, status.Errorf(codes.InvalidArgument, "work_ms is %d, want 0 to %d", req.GetWorkMs(), maxWork.Milliseconds())
+	}
+	if err := sleep(ctx, work); err != nil {
+		return nil, status.FromContextError(err).Err()
+	}
+	return &api.ProcessRequestResponse{Result: "Processed: " + req.GetData(), Pod: s.Pod}, nil
+}
+
+// StreamResponses sends messages at a fixed pace. A drain does not shorten it: the work was promised.
+func (s *Service) StreamResponses(req *api.StreamResponsesRequest, out grpc.ServerStreamingServer[api.ProcessRequestResponse]) error {
+	if req.GetCount() < 0 || req.GetIntervalMs() < 0 {
+		return status.Error(codes.InvalidArgument, "count and interval_ms must not be negative")
+	}
+	for i := range req.GetCount() {
+		msg := &api.ProcessRequestResponse{Result: fmt.Sprintf("%d %s", i, req.GetData()), Pod: s.Pod}
+		if err := out.Send(msg); err != nil {
+			return fmt.Errorf("send message %d: %w", i, err)
+		}
+		if err := sleep(out.Context(), time.Duration(req.GetIntervalMs())*time.Millisecond); err != nil {
+			return status.FromContextError(err).Err()
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

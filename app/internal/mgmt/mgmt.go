@@ -1,0 +1,97 @@
+// Package mgmt serves the management port: metrics, probes, the in-flight count, and the levers of tests and agents.
+// Keep it off the Service: whoever reaches it can drain this replica.
+package mgmt
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/drain-agent/drain-agent/app/internal/inflight"
+	"github.com/drain-agent/drain-agent/app/internal/lifecycle"
+)
+
+// Config is what the management port shows and moves. Every field but Profiling is required.
+type Config struct {
+	State     *lifecycle.State
+	Inflight  *inflight.Counter
+	Registry  *prometheus.Registry
+	Probes    http.Handler          // answers /startupz, /livez, /readyz
+	Toggle    func() (healthy bool) // flips the simulated dependency
+	Profiling bool                  // serve /debug/pprof/
+}
+
+// Handler returns the routes.
+//
+//	GET /metrics               Prometheus text
+//	GET /inflight              {"active_requests":n}
+//	POST /toggle-health        the simulated dependency breaks, or works again
+//	GET|POST /drain            long-lived work ends, everybody is asked to go; DELETE takes it back
+//	GET /startupz /livez /readyz
+func (c Config) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /inflight", c.inflight)
+	mux.HandleFunc("POST /toggle-health", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "dependency healthy: %v\n", c.Toggle())
+	})
+	drain := func(w http.ResponseWriter, r *http.Request) {
+		c.State.Drain()
+		c.inflight(w, r)
+	}
+	mux.HandleFunc("GET /drain", drain)
+	mux.HandleFunc("POST /drain", drain)
+	mux.HandleFunc("DELETE /drain", func(w http.ResponseWriter, r *http.Request) {
+		c.State.Undrain()
+		c.inflight(w, r)
+	})
+	mux.Handle("/", c.Probes)
+	if c.Profiling {
+		profiles(mux)
+	}
+	return mux
+}
+
+func (c Config) inflight(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"active_requests": c.Inflight.Total(),
+		"draining":        c.State.IsDraining(),
+	})
+}
+
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+}
+
+// Register exposes the count and the state: active_requests, active_work{kind}, is_shutting_down, is_draining.
+func Register(reg prometheus.Registerer, state *lifecycle.State, count *inflight.Counter) {
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+	}
+	gauge("active_requests", "Work in flight of every kind; zero means that a stop cuts nothing.", nil,
+		func() float64 { return float64(count.Total()) })
+	for _, kind := range inflight.Kinds() {
+		gauge("active_work", "Work in flight, by kind.", prometheus.Labels{"kind": string(kind)},
+			func() float64 { return float64(count.Of(kind)) })
+	}
+	gauge("is_shutting_down", "1 from the moment the process was told to end.", nil,
+		func() float64 { return flag(state.IsStopping()) })
+	gauge("is_draining", "1 while long-lived work is asked to end.", nil,
+		func() float64 { return flag(state.IsDraining()) })
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
