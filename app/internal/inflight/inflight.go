@@ -70,8 +70,9 @@ func (c *Counter) Handler(next http.Handler) http.Handler {
 		if IsGRPC(r) {
 			kind = GRPC
 		}
-		defer c.Begin(kind)()
-		next.ServeHTTP(&writer{ResponseWriter: w, counter: c}, r)
+		end := c.Begin(kind)
+		defer end()
+		next.ServeHTTP(&writer{ResponseWriter: w, counter: c, end: end}, r)
 	})
 }
 
@@ -83,6 +84,7 @@ func IsGRPC(r *http.Request) bool {
 type writer struct {
 	http.ResponseWriter
 	counter *Counter
+	end     func() // of the request
 }
 
 // Unwrap lets http.ResponseController find what this writer does not have.
@@ -91,13 +93,15 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // Flush is needed by name: gRPC asks for an http.Flusher.
 func (w *writer) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-// Hijack hands the connection over and counts it until it is closed.
+// Hijack hands the connection over and counts it, no longer the request, until it is closed.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	return &hijacked{Conn: conn, end: w.counter.Begin(Hijacked)}, rw, nil
+	taken := &hijacked{Conn: conn, end: w.counter.Begin(Hijacked)}
+	w.end()
+	return taken, rw, nil
 }
 
 type hijacked struct {
