@@ -1,0 +1,44 @@
+# Everything a contributor types. A bare `make` explains the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fuzz images clean
+
+FUZZTIME ?= 20s
+
+help: ## explain the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## two pods with a real Envoy, replaced under load: with nothing, with sleep 5, with drain-agent
+	go run ./scripts/demo
+
+test: ## every test, with the race detector; fetches a real Envoy into a cache the first time
+	go run ./scripts/envoy path
+	go test -race -shuffle=on ./...
+
+check: ## formatting, linters, module files, known vulnerabilities, repository rules
+	tools/run gofumpt -l -d . | (! grep . >&2) || { echo 'not formatted: tools/run golangci-lint fmt' >&2; exit 1; }
+	go mod tidy -diff
+	go vet ./...
+	go fix -diff ./...
+	tools/run staticcheck ./...
+	tools/run golangci-lint run ./...
+	tools/rules
+	tools/vulnerabilities
+
+bench: ## the figures of the README, measured here, beside what people run today
+	go run ./scripts/bench
+
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+	  for target in $$(grep -oE '^func Fuzz\w+' "$$file" | cut -c6-); do \
+	    echo "== $$target in $$(dirname "$$file")"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+	  done; \
+	done
+
+images: ## both container images: with docker where its daemon answers, else without; the result is run
+	scripts/images/build
+
+clean: ## remove what the targets left in the tree
+	rm -rf bin dist coverage.out
