@@ -34,7 +34,7 @@ type Event struct {
 	Connections   *int64   // inbound connections open at the proxy
 	Score         *float64 // requests that stopping now is expected to hit
 
-	Action string // what was done: a verb and its object, see [Hold] and [Answer]
+	Action string // what was done: a lever's name, or what [Hold], [Answer] and [WouldAnswer] return
 	Result string // how it ended; empty while it has not, or when nothing was done
 	LeftMS *int64 // milliseconds left until the drain's deadline; nil when none is set
 }
@@ -45,9 +45,13 @@ func Hold(container string) string { return holdVerb + container }
 // Answer is the Action of an event that says: the hook of this container was answered.
 func Answer(container string) string { return answerVerb + container }
 
+// WouldAnswer is the Action of an event in observe mode that says: by our rules this hook would be answered now.
+func WouldAnswer(container string) string { return wouldVerb + container }
+
 const (
 	holdVerb   = "hold "
 	answerVerb = "answer "
+	wouldVerb  = "would answer "
 )
 
 const (

@@ -33,7 +33,8 @@ type Sink struct {
 
 	mu    sync.Mutex
 	queue []queued
-	lost  loss
+	lost  loss          // dropped, and not yet said
+	said  loss          // said in the line that is being written
 	idle  chan struct{} // closed when the goroutine ends; nil while none runs
 	torn  bool          // the writer took half a line
 	err   error         // of the latest write
@@ -131,6 +132,7 @@ func (s *Sink) next() (q queued, prefix []byte, ok bool) {
 	if s.lost.n > 0 {
 		prefix = append(prefix, s.render(Line{Event: s.lost.event()})...)
 	}
+	s.said, s.lost = s.lost, loss{}
 	return q, prefix, true
 }
 
@@ -140,41 +142,48 @@ func (s *Sink) wrote(q queued, n int, err error) {
 	s.err = err
 	if err == nil {
 		s.torn = false
-		s.lost = loss{} // TODO
 		return
 	}
 	s.torn = s.torn || n > 0
-	s.lost.add(q.event)
+	s.lost = s.said.and(lossOf(q.event)).and(s.lost)
 }
 
 func (s *Sink) dropOldest() {
 	i := max(0, slices.IndexFunc(s.queue, func(q queued) bool { return q.event != nil }))
-	s.lost.add(s.queue[i].event)
+	s.lost = s.lost.and(lossOf(s.queue[i].event))
 	s.queue = slices.Delete(s.queue, i, i+1)
 }
 
 func (s *Sink) dropEvents() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.queue = slices.DeleteFunc(s.queue, func(q queued) bool {
-		if q.event != nil {
-			s.lost.add(q.event)
-		}
+		s.lost = s.lost.and(lossOf(q.event))
 		return q.event != nil
 	})
 }
 
-func (l *loss) add(e *Event) {
+// lossOf returns the loss of one event; e is nil for a verdict, whose loss no later line can make good.
+func lossOf(e *Event) loss {
 	if e == nil {
-		return
+		return loss{}
 	}
-	if l.n == 0 {
-		l.first = *e
+	return loss{n: 1, first: *e, last: *e}
+}
+
+// and returns both losses as one; l is the earlier.
+func (l loss) and(later loss) loss {
+	switch {
+	case l.n == 0:
+		return later
+	case later.n == 0:
+		return l
 	}
-	l.n++
-	l.last = *e
+	return loss{n: l.n + later.n, first: l.first, last: later.last}
 }
 
 // event stands in the log where the dropped events would have stood.
-func (l *loss) event() *Event {
+func (l loss) event() *Event {
 	return &Event{
 		Time: l.last.Time, Level: LevelWarn, Seq: l.last.Seq, ElapsedMS: l.last.ElapsedMS,
 		From: l.last.To, To: l.last.To,
