@@ -1,0 +1,124 @@
+package drain
+
+import "math/bits"
+
+// serving waits for a first fact, and for the end of the container whose end is ours.
+func (s *State) serving(p *Policy, d *Decision) {
+	switch {
+	case p.ExitWith != Nobody && s.died(p.ExitWith):
+		s.want(Quit)
+		s.conclude(p, Clean, Why{Code: Ended, Who: p.ExitWith}, d)
+	case s.facts(p) != 0:
+		s.confirm(p, d)
+	case s.Operated:
+		s.want(FailHealth)
+		s.enter(Maintenance, Why{Code: AskedToDrain}, d)
+	default:
+		s.lookNowAndThen(p, d)
+	}
+}
+
+func (s *State) maintenance(p *Policy, d *Decision) {
+	switch {
+	case s.facts(p) != 0:
+		s.confirm(p, d)
+	case !s.Operated:
+		s.undo()
+		d.Verdict = MaintenanceEnded
+		s.rest(Why{Code: AskedToUndrain}, d)
+	default:
+		s.lookNowAndThen(p, d)
+	}
+}
+
+func (s *State) lookNowAndThen(p *Policy, d *Decision) {
+	if s.Now >= s.Idle.NextAt {
+		d.Sample = true
+		s.Idle.next(p, s.Now)
+	}
+}
+
+func (s *State) confirm(p *Policy, d *Decision) {
+	s.T0 = s.firstFact()
+	why := Why{Code: OwnSignal}
+	if held := s.Held(); held != 0 {
+		why = Why{Code: OneFact, Who: lowest(held)}
+	}
+	s.enter(Confirming, why, d)
+}
+
+// confirming holds the hook and does nothing else: a fact of a second container makes it a pod stop.
+func (s *State) confirming(p *Policy, d *Decision) {
+	held := s.Held()
+	switch {
+	case bits.OnesCount32(uint32(s.facts(p))) >= 2:
+		s.beginStop(p, Why{Code: SecondFact}, d)
+	case s.Finish && held != 0:
+		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
+	case s.Now < s.T0+p.ConfirmWindow && s.Hard == 0:
+		d.Waiting = Why{Code: OneFact, Who: lowest(held)}
+	case s.Sigterm:
+		s.conclude(p, ContainerRestart, Why{Code: OwnSignal}, d)
+	case bits.OnesCount32(uint32(p.Hooks)) == 1 && held == p.Hooks:
+		s.Lone = true
+		s.beginStop(p, Why{Code: OnlyHook}, d)
+	case held == 0:
+		s.rest(Why{Code: RestartGone}, d)
+	default:
+		s.enter(Holding, Why{Code: OneContainer, Who: lowest(held)}, d)
+	}
+}
+
+// holding keeps one container's stop until what it has in flight is done, or until it would get in the way of a pod's deletion.
+func (s *State) holding(p *Policy, d *Decision) {
+	who := lowest(s.Held())
+	switch {
+	case bits.OnesCount32(uint32(s.facts(p))) >= 2:
+		s.beginStop(p, Why{Code: SecondFact}, d)
+	case s.Finish:
+		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
+	case s.gone(who):
+		s.letGo(ContainerRestart, Why{Code: RestartGone, Who: who}, d)
+	case s.idle(p, who):
+		s.letGo(ContainerRestart, Why{Code: RestartIdle, Who: who}, d)
+	case s.Now >= s.Hooks[who].Called+min(p.RestartMax, p.Budget().Hard):
+		s.letGo(ContainerRestart, Why{Code: RestartMaxOver, Who: who, For: p.RestartMax}, d)
+	default:
+		d.Waiting = Why{Code: OneContainer, Who: who}
+	}
+}
+
+// letGo answers what is held and goes back to where the pod was: nothing was changed.
+func (s *State) letGo(out Outcome, why Why, d *Decision) {
+	s.answer(d, s.Held())
+	d.Verdict = out
+	s.rest(why, d)
+}
+
+// rest goes back to serving, or to maintenance where an operator wants it, and forgets the stop that was none.
+func (s *State) rest(why Why, d *Decision) {
+	for i := range s.Hooks {
+		h := &s.Hooks[i]
+		h.Released, h.Would, h.WouldAt = false, false, 0
+	}
+	s.T0, s.Trigger, s.Draining0, s.Hard = 0, 0, 0, 0
+	s.Authentic, s.Lone, s.Finish = s.Sigterm, false, false
+	s.Stage, s.StageAt, s.StageEnd, s.Ending = 0, 0, 0, None
+	s.Load = Load{}
+	s.Conns.restart()
+	s.Peers.restart()
+	s.Requests.restart()
+	if s.Operated {
+		s.want(FailHealth)
+		s.enter(Maintenance, why, d)
+	} else {
+		s.enter(Serving, why, d)
+	}
+}
+
+func lowest(set Set) ID {
+	if set == 0 {
+		return Nobody
+	}
+	return ID(bits.TrailingZeros32(uint32(set)))
+}

@@ -1,0 +1,141 @@
+package drain
+
+import "time"
+
+// Arrivals follows one counter of things that come in: connections or requests.
+type Arrivals struct {
+	Last    Reading
+	LastAt  time.Duration // when the newest arrival was seen; the truth lies between the look before and this one
+	Gap     time.Duration // longest gap between arrivals of which the later came after propagation
+	Count   int64         // arrivals since T0
+	Late    int64         // arrivals after the first hook was answered
+	allowed float64       // background arrivals that may come unnoticed
+}
+
+// burst is how many known probes and scrapes may arrive in one burst without counting as traffic.
+func burst(p *Policy) float64 { return 2 + p.Background }
+
+// see takes a new reading of the counter. A counter that went backwards belongs to a new process: it starts anew.
+func (a *Arrivals) see(p *Policy, s *State, r Reading) {
+	if !r.Known {
+		return
+	}
+	before := a.Last
+	a.Last = r
+	if !before.Known || r.N < before.N {
+		a.LastAt = r.At
+		a.allowed = burst(p)
+		return
+	}
+	came := r.N - before.N
+	if p.Background > 0 {
+		a.allowed += p.Background * (r.At - before.At).Seconds()
+		known := min(came, int64(a.allowed))
+		a.allowed = min(a.allowed-float64(known), burst(p))
+		came -= known
+	}
+	if came > 0 {
+		a.arrived(p, s, r.At, came)
+	}
+}
+
+func (a *Arrivals) arrived(p *Policy, s *State, at time.Duration, n int64) {
+	if s.Phase.Terminating() {
+		a.Count += n
+		if at > s.T0+p.Propagation {
+			a.Gap = max(a.Gap, at-max(a.LastAt, s.T0))
+		}
+		if s.Phase >= Stopping {
+			a.Late += n
+		}
+	}
+	a.LastAt = at
+}
+
+// restart forgets what belongs to an earlier stop, not what is known of the silence.
+func (a *Arrivals) restart() { a.Gap, a.Count, a.Late = 0, 0, 0 }
+
+// IdleRate measures the request rate between two looks in serving.
+type IdleRate struct {
+	From      Reading
+	PerSecond float64
+	Known     bool
+	NextAt    time.Duration // when to look again
+	Every     time.Duration
+}
+
+// see measures the rate since the look before. Looks less than half a second apart say nothing.
+func (i *IdleRate) see(r Reading) {
+	if !r.Known {
+		return
+	}
+	gap := r.At - i.From.At
+	if i.From.Known && gap < 500*time.Millisecond {
+		return
+	}
+	if i.From.Known && r.N >= i.From.N {
+		i.PerSecond, i.Known = float64(r.N-i.From.N)/gap.Seconds(), true
+	}
+	i.From = r
+}
+
+// next plans the next look: soon after the start, then ever more rarely until the policy's period is reached.
+func (i *IdleRate) next(p *Policy, now time.Duration) {
+	i.Every = min(max(2*i.Every, time.Second), p.IdleSample)
+	i.NextAt = now + i.Every
+}
+
+// Load is the traffic as it was when the stop began: what the stopping score judges by.
+type Load struct {
+	Taken     bool
+	PerSecond float64 // requests per second, without the background
+	Known     bool
+	Conns     int64 // connections open then
+	ConnsOK   bool
+}
+
+// takeLoad fixes the rates at the first sample after T0: the higher of the mean over Envoy's life and the last idle sample.
+func (s *State) takeLoad(p *Policy) {
+	if s.Phase == Serving || s.Phase == Maintenance {
+		return
+	}
+	if open := s.openConns(); !s.Load.ConnsOK && open.Known && open.At >= s.T0 {
+		s.Load.Conns, s.Load.ConnsOK = open.N, true
+	}
+	if s.Load.Taken {
+		return
+	}
+	requests := s.Proxy.Requests
+	if !requests.Known || requests.At < s.T0 {
+		return
+	}
+	s.Load.Taken = true
+	if uptime := s.Facts.Uptime + s.Now - s.FactsAt; s.Facts.Known && uptime > 0 {
+		s.Load.PerSecond, s.Load.Known = float64(requests.N)/uptime.Seconds(), true
+	}
+	if s.Idle.Known {
+		s.Load.PerSecond, s.Load.Known = max(s.Load.PerSecond, s.Idle.PerSecond), true
+	}
+	s.Load.PerSecond = max(0, s.Load.PerSecond-p.Background)
+}
+
+// openConns is the best count of open inbound connections: the listeners' own, else the sockets'.
+func (s *State) openConns() Reading {
+	if s.Proxy.Conns.Fresh(s.Now) {
+		return s.Proxy.Conns
+	}
+	if s.Sockets.Conns.Fresh(s.Now) {
+		return s.Sockets.Conns
+	}
+	return Reading{}
+}
+
+// newConns is the best record of new connections: the listeners' counter, the sockets, else all requests, which bound them from above.
+func (s *State) newConns() *Arrivals {
+	for _, a := range []*Arrivals{&s.Conns, &s.Peers, &s.Requests} {
+		if a.Last.Fresh(s.Now) {
+			return a
+		}
+	}
+	return nil
+}

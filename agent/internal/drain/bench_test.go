@@ -1,0 +1,30 @@
+package drain
+
+import "testing"
+
+// BenchmarkStep measures one reading taken while draining: the common path.
+func BenchmarkStep(b *testing.B) {
+	w := newWorld(Defaults())
+	w.proxy = Known(1)
+	w.run(10*sec, nil)
+	w.stop()
+	w.run(12*sec, nil)
+	if w.s.Phase != Draining {
+		b.Fatalf("in %s", w.s.Phase)
+	}
+	in := Input{Kind: ProxySampled, At: w.now, Proxy: ProxySample{InFlight: w.reading(Known(1)), Requests: w.reading(Known(7))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.s, _ = Step(&w.p, w.s, in)
+	}
+}
+
+func TestStepDoesNotAllocate(t *testing.T) {
+	w := newWorld(Defaults())
+	w.stop()
+	w.run(1*sec, nil)
+	in := Input{Kind: ProxySampled, At: w.now, Proxy: ProxySample{InFlight: w.reading(Known(1)), Requests: w.reading(Known(7))}}
+	if n := testing.AllocsPerRun(100, func() { w.s, _ = Step(&w.p, w.s, in) }); n != 0 {
+		t.Errorf("%v allocations in a step", n)
+	}
+}

@@ -1,0 +1,156 @@
+package drain
+
+import (
+	"hash/maphash"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// moves are the things that can happen to a pod, as one step of an exploration.
+var moves = []struct {
+	name string
+	do   func(w *world)
+}{
+	{"hook app", func(w *world) { w.hook(app) }},
+	{"hook proxy", func(w *world) { w.hook(proxy) }},
+	{"hook agent", func(w *world) { w.hook(agent) }},
+	{"hook unknown", func(w *world) { w.hook(Stranger) }},
+	{"hook app with token", func(w *world) { w.send(Input{Kind: HookCalled, Container: app, Authentic: true}) }},
+	{"SIGTERM", func(w *world) { w.sigterm() }},
+	{"app busy", func(w *world) { w.app = Known(1) }},
+	{"app unknown", func(w *world) { w.app = Count{} }},
+	{"app idle", func(w *world) { w.app = Known(0) }},
+	{"proxy busy", func(w *world) { w.proxy = Known(1) }},
+	{"proxy unknown", func(w *world) { w.proxy, w.rqs, w.newConns = Count{}, Count{}, Count{} }},
+	{"proxy idle", func(w *world) { w.proxy, w.rqs, w.newConns = Known(0), Known(5), Known(5) }},
+	{"app dies", func(w *world) { w.live[app] = Gone }},
+	{"proxy dies", func(w *world) { w.live[proxy], w.proxy = Gone, Count{} }},
+	{"app is stuck", func(w *world) { w.endsAfter[app] = -1 }},
+	{"drain", func(w *world) { w.send(Input{Kind: AskedDrain}) }},
+	{"undrain", func(w *world) { w.send(Input{Kind: AskedUndrain}) }},
+	{"finish", func(w *world) { w.send(Input{Kind: AskedFinish}) }},
+	{"actions fail", func(w *world) { w.actFails = ^Actions(0) }},
+	{"0.3 s pass", func(w *world) { w.run(w.now+300*ms, nil) }},
+	{"1.2 s pass", func(w *world) { w.run(w.now+1200*ms, nil) }},
+	{"7 s pass", func(w *world) { w.run(w.now+7*sec, nil) }},
+}
+
+// explorer plays every order of moves up to a depth, and after each lets ninety seconds pass.
+type explorer struct {
+	t           *testing.T
+	until       time.Time
+	played      int
+	path        []string
+	seed        maphash.Seed
+	visited     map[uint64]int // state of the pod: the depth to which it was explored
+	transitions map[[2]Phase]bool
+}
+
+func (e *explorer) check(w *world, before State, in Input, d Decision) {
+	if d.From != d.To {
+		e.transitions[[2]Phase{d.From, d.To}] = true
+	}
+	if broken := violated(w, before, in, d); broken != "" {
+		e.t.Fatalf("%s\nat %v after %s\n%s", broken, w.now, strings.Join(e.path, ", "), strings.Join(w.events, "\n"))
+	}
+}
+
+func (e *explorer) from(w *world, depth int) {
+	if time.Now().After(e.until) {
+		return
+	}
+	if known, ok := e.visited[w.fingerprint(e.seed)]; ok && known >= depth {
+		return
+	}
+	e.visited[w.fingerprint(e.seed)] = depth
+	end := w.clone()
+	end.run(end.now+90*sec, nil)
+	if held := end.s.Held(); held != 0 {
+		e.t.Fatalf("hooks %b held 90 s after %s", held, strings.Join(e.path, ", "))
+	}
+	e.played++
+	if depth == 0 {
+		return
+	}
+	for _, m := range moves {
+		next := w.clone()
+		e.path = append(e.path, m.name)
+		m.do(next)
+		e.from(next, depth-1)
+		e.path = e.path[:len(e.path)-1]
+	}
+}
+
+// fingerprint identifies the state of the pod and of the core: orders of moves that lead to the same one are explored once.
+func (w *world) fingerprint(seed maphash.Seed) uint64 {
+	return maphash.Comparable(seed, struct {
+		p                *Policy
+		s                State
+		now, poll, wake  time.Duration
+		counts           [6]Count
+		live             [MaxContainers]Liveness
+		endsAfter, endAt [MaxContainers]time.Duration
+		fails            Actions
+		exited           bool
+	}{
+		w.policyID, w.s, w.now, w.nextPoll, w.wake, [6]Count{w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns},
+		w.live, w.endsAfter, w.endAt, w.actFails, w.exited,
+	})
+}
+
+func (w *world) clone() *world {
+	c := *w
+	c.log = strings.Builder{}
+	c.events, c.verdicts = slices.Clone(w.events), slices.Clone(w.verdicts)
+	return &c
+}
+
+// TestExploration plays input orders breadth first for as long as EXPLORE says (a Go duration, 60 s in the nightly run).
+func TestExploration(t *testing.T) {
+	budget := 5 * time.Second
+	if text := os.Getenv("EXPLORE"); text != "" {
+		var err error
+		if budget, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("read EXPLORE: %v; want a Go duration such as 60s", err)
+		}
+	}
+	e := &explorer{t: t, seed: maphash.MakeSeed(), until: time.Now().Add(budget), transitions: map[[2]Phase]bool{}}
+	policies := []func(*Policy){
+		func(*Policy) {},
+		func(p *Policy) { p.Hooks = 0b011 },
+		func(p *Policy) { p.Containers[1].Outlives = true },
+		func(p *Policy) { p.Hooks = 0b001 },
+		func(p *Policy) { p.ExitWith = app },
+		func(p *Policy) { p.Grace = 4 * sec },
+	}
+	complete := 0
+	for depth := 1; time.Now().Before(e.until); depth++ {
+		e.visited = map[uint64]int{}
+		for _, change := range policies {
+			p := Defaults()
+			p.IdleSample = 10 * sec
+			change(&p)
+			w := newWorld(p)
+			w.every, w.policyID = 150*ms, &p
+			w.check = e.check
+			w.run(5*sec, nil)
+			e.from(w, depth)
+		}
+		if time.Now().Before(e.until) {
+			complete = depth
+		}
+	}
+	t.Logf("%d input orders, complete to depth %d", e.played, complete)
+	if complete < 2 {
+		t.Errorf("explored to depth %d only", complete)
+	}
+	for _, edge := range slices.SortedFunc(maps.Keys(e.transitions), func(a, b [2]Phase) int { return int(a[0])*16 + int(a[1]) - int(b[0])*16 - int(b[1]) }) {
+		if !documented()[edge] {
+			t.Errorf("doc.go does not have %s -> %s", edge[0], edge[1])
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package drain
+
+// finish answers whatever is still held. The verdict waits for a proof that this was a pod stop.
+func (s *State) finish(p *Policy, why Why, d *Decision) {
+	if p.QuitProxy && !p.Observe {
+		s.want(Quit)
+	}
+	if !p.Observe {
+		s.answer(d, s.Held())
+	}
+	if s.proved(p) {
+		s.conclude(p, s.Ending, why, d)
+		return
+	}
+	s.enter(Finished, why, d)
+}
+
+// proved reports whether something that no stranger can fake says that the pod is being stopped: SIGTERM or the token, or a
+// container that was up and has closed its listener.
+func (s *State) proved(p *Policy) bool {
+	if p.Observe && s.Held() != 0 {
+		return false
+	}
+	if s.Authentic && !s.Lone || s.Sigterm {
+		return true
+	}
+	for i := range p.Containers {
+		h := &s.Hooks[i]
+		if h.SeenUp && s.called(ID(i)) && (s.gone(ID(i)) || h.Live == Leaving && h.LiveAt >= s.T0) {
+			return true
+		}
+	}
+	return false
+}
+
+// conclude ends the drain with its one verdict. Nothing changes afterwards.
+func (s *State) conclude(p *Policy, out Outcome, why Why, d *Decision) {
+	s.answer(d, s.Held())
+	if p.ExitWith != Nobody && out != Watchdog {
+		s.want(Quit)
+	}
+	s.Ending, s.Over = out, true
+	d.Verdict, d.Exit = out, true
+	s.enter(Finished, why, d)
+}
+
+// finished waits for the proof, and undoes everything when none comes.
+func (s *State) finished(p *Policy, d *Decision) {
+	switch {
+	case s.calledAgain(p, d):
+	case s.proved(p):
+		s.conclude(p, s.Ending, Why{Code: AllStagesOver}, d)
+	case s.Now >= s.Since+p.AbortAfter && s.Held() == 0:
+		s.undo()
+		d.Verdict = Aborted
+		s.rest(Why{Code: NeverSignalled, For: p.AbortAfter}, d)
+	default:
+		d.Waiting = Why{Code: WaitingForSignal}
+	}
+}
+
+// calledAgain handles the call of a hook that was answered already, or that comes when all are over. Once the stop is proved the answer stands. Before that it is
+// a new fact: the first calls may have been anybody's.
+func (s *State) calledAgain(p *Policy, d *Decision) bool {
+	if p.Observe {
+		return false // hooks are held there for as long as they sleep today
+	}
+	var again Set
+	for id := ID(0); id <= Stranger; id++ {
+		if h := &s.Hooks[id]; h.Held && (h.Released || s.Phase == Finished) {
+			again = again.With(id)
+		}
+	}
+	if again == 0 {
+		return false
+	}
+	if s.Authentic && !s.Lone || s.Hard != 0 {
+		s.answer(d, again)
+		return false
+	}
+	s.undo()
+	d.Verdict = Aborted
+	s.rest(Why{Code: CalledAgain, Who: lowest(again)}, d)
+	return true
+}
+
+// answerSleepers answers, in observe mode, the hooks whose usual sleep is over.
+func (s *State) answerSleepers(p *Policy, d *Decision) {
+	if !p.Observe {
+		return
+	}
+	hard := p.Budget().Hard
+	for i := range p.Containers {
+		if h := &s.Hooks[i]; h.Held && s.Now >= h.Called+min(p.Containers[i].Sleep, hard) {
+			s.answer(d, Set(0).With(ID(i)))
+		}
+	}
+	if h := &s.Hooks[Stranger]; h.Held {
+		s.answer(d, Set(0).With(Stranger))
+	}
+}

@@ -1,0 +1,65 @@
+package drain
+
+import "fmt"
+
+// violated names the first promise that a decision broke, or returns "".
+func violated(w *world, before State, in Input, d Decision) string {
+	p, s := &w.p, &w.s
+	for id := ID(0); id <= Stranger; id++ {
+		h := s.Hooks[id]
+		if h.Held && s.Now > h.Called+p.Budget().Hard {
+			return fmt.Sprintf("hook of %s held for %v", p.Name(id), s.Now-h.Called)
+		}
+		if d.Release.Has(id) {
+			if why := earlyAnswer(p, s, &before, id, d); why != "" {
+				return fmt.Sprintf("hook of %s answered: %s", p.Name(id), why)
+			}
+		}
+	}
+	switch {
+	case d.Do&(DrainInbound|HandOver) != 0 && !s.Authentic:
+		return "irreversible action without an unforgeable fact"
+	case w.exited && (d.Verdict != None || d.From != d.To || d.Exit):
+		return "something was decided after the end"
+	case before.Over && (d.Verdict != None || d.From != d.To || d.Exit):
+		return "finished is not absorbing"
+	case d.Exit && (d.Verdict == None || s.Held() != 0):
+		return "exit without a verdict, or with a hook held"
+	case !s.Over && d.Wake == Never:
+		return "no wake time in " + s.Phase.String()
+	case d.Verdict == ContainerRestart && s.Want&^PassHealth != 0 && !s.Operated && p.ExitWith == Nobody:
+		return "a container stop left " + s.Want.String()
+	case d.From.Terminating() && d.To < Announcing && d.Verdict == None:
+		return "a drain ended without a verdict"
+	}
+	return ""
+}
+
+// earlyAnswer checks the two rules of an answer: the app not before zero, the proxy not before the app's stage is over.
+func earlyAnswer(p *Policy, s, before *State, id ID, d Decision) string {
+	pardoned := s.gone(id) || s.Ending == FinishedByOperator || s.Ending == ProxyDied || s.Ending == AppDied || d.Verdict == ContainerRestart ||
+		d.Verdict == FinishedByOperator || s.Hard != 0 || s.Ending == Deadline || before.Hooks[id].Released || before.Over || p.Observe || d.Verdict == Aborted
+	if pardoned {
+		return ""
+	}
+	if s.Ending != Clean {
+		return "no ending, in " + s.Phase.String()
+	}
+	stage := p.stage(id)
+	if stage == 0 {
+		if why, ok := before.zero(p, 0); !ok && before.Phase < Stopping {
+			return why.Text(p)
+		}
+		return ""
+	}
+	for i := range p.Containers {
+		other := ID(i)
+		if c := &p.Containers[i]; c.Stage < 0 || stage >= 0 && c.Stage >= stage || !s.called(other) || c.Outlives {
+			continue
+		}
+		if !s.Hooks[other].Released || !s.gone(other) && s.Now < s.StageAt {
+			return "before " + p.Name(other)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,72 @@
+package drain
+
+import "time"
+
+// pullLevers chooses how Envoy is told to drain. What cannot be undone needs a fact that nobody can forge; a gradual strategy
+// with a window longer than what is left would tell almost nobody in time, so the reversible lever joins it.
+func (s *State) pullLevers(p *Policy) {
+	if p.AppDrain {
+		s.want(TellApp)
+	}
+	if !p.ProxyAdmin {
+		return
+	}
+	final := s.Authentic && !s.Lone && s.Facts.Known
+	if final {
+		s.want(DrainInbound)
+		if p.Handover {
+			s.want(HandOver)
+		}
+	}
+	left := s.T0 + p.Budget().Stop - s.Now
+	if !final || s.Facts.Gradual && s.Facts.DrainTime > min(left, 10*time.Second) {
+		s.want(FailHealth)
+	}
+}
+
+func (s *State) want(a Actions) {
+	if a&PassHealth != 0 {
+		s.Want &^= FailHealth
+		s.Done &^= FailHealth
+	}
+	if a&FailHealth != 0 {
+		s.Want &^= PassHealth
+		s.Done &^= PassHealth
+	}
+	s.Want |= a
+}
+
+// undo takes back what can be taken back.
+func (s *State) undo() {
+	if (s.Want|s.Asked|s.Done)&FailHealth != 0 && !s.Operated {
+		s.want(PassHealth)
+	}
+	s.Want &^= TellApp | Quit | DrainInbound | HandOver
+	s.Done &^= TellApp
+}
+
+// order asks for every action that is wanted and neither under way nor in force.
+func (s *State) order(d *Decision) {
+	if s.Now < s.RetryAt {
+		return
+	}
+	d.Do = s.Want &^ s.Asked &^ s.Done
+	s.Asked |= d.Do
+}
+
+func (s *State) acted(in Input) {
+	s.Asked &^= in.Action
+	if !in.OK {
+		s.RetryAt = s.Now + retryAfter
+		return
+	}
+	switch in.Action {
+	case PassHealth:
+		s.Want &^= PassHealth
+		s.Done &^= FailHealth
+	case FailHealth:
+		s.Done = s.Done&^PassHealth | FailHealth
+	default:
+		s.Done |= in.Action
+	}
+}

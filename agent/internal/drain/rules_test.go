@@ -1,0 +1,315 @@
+package drain
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	app   = ID(0)
+	proxy = ID(1)
+	agent = ID(2)
+	sec   = time.Second
+	ms    = time.Millisecond
+)
+
+func TestRules(t *testing.T) {
+	tests := map[string]struct {
+		policy func(p *Policy)
+		play   func(w *world)
+		want   []string // in this order among the events; "!x" must not occur at all
+	}{
+		"idle pod stops after propagation and settle": {
+			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want: []string{"hook app", "confirming -> announcing", "announcing -> draining", "draining -> settling", "11.7", "answer app", "answer proxy", "answer agent", "verdict clean", "exit 0"},
+		},
+		"one hook is a container restart": {
+			play: func(w *world) { w.app = Known(0); w.run(10*sec, nil); w.hook(app); w.run(20*sec, nil) },
+			want: []string{"serving -> confirming", "11.000s  confirming -> holding", "answer app", "verdict container_restart", "!do ", "!draining"},
+		},
+		"a busy container restart is held for restart-max and no longer": {
+			play: func(w *world) { w.app = Known(3); w.run(10*sec, nil); w.hook(app); w.run(20*sec, nil) },
+			want: []string{"12.000s  holding -> serving", "answer app", "verdict container_restart", "!do "},
+		},
+		"a second container's fact while the first is held is a pod stop": {
+			play: func(w *world) {
+				w.app = Known(3)
+				w.run(10*sec, nil)
+				w.hook(app)
+				w.run(11500*ms, nil)
+				w.hook(proxy)
+				w.run(12*sec, nil)
+				w.app = Known(0)
+				w.run(60*sec, nil)
+			},
+			want: []string{"holding -> announcing", "draining -> settling", "verdict clean"},
+		},
+		"our own SIGTERM alone is an agent restart": {
+			play: func(w *world) { w.run(10*sec, nil); w.sigterm(); w.run(20*sec, nil) },
+			want: []string{"11.000s  confirming -> finished", "verdict container_restart", "exit 0", "!do "},
+		},
+		"classic: SIGTERM and then the hooks": {
+			policy: func(p *Policy) { p.Hooks = 0b011 },
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.sigterm()
+				w.run(10050*ms, nil)
+				w.hook(app)
+				w.hook(proxy)
+				w.run(60*sec, nil)
+			},
+			want: []string{"confirming -> announcing", "do drain_listeners", "answer app", "answer proxy", "verdict clean", "!healthcheck_fail"},
+		},
+		"no irreversible lever without a fact that nobody can forge": {
+			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want: []string{"do healthcheck_fail", "!drain_listeners"},
+		},
+		"a gradual strategy with a long window gets the reversible lever too": {
+			policy: func(p *Policy) { p.Hooks = 0b011 },
+			play: func(w *world) {
+				w.send(Input{Kind: Described, Facts: ProxyFacts{Known: true, Gradual: true, DrainTime: 600 * sec, Uptime: sec}})
+				w.run(10*sec, nil)
+				w.sigterm()
+				w.hook(app)
+				w.run(60*sec, nil)
+			},
+			want: []string{"do healthcheck_fail+drain_listeners"},
+		},
+		"unknown is never zero": {
+			play: func(w *world) { w.app = Count{}; w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want: []string{"31.000s  draining -> stopping: grace period budget is over", "answer app", "verdict deadline", "exit 2", "!settling"},
+		},
+		"an unknown source stops counting when its process is proved gone": {
+			play: func(w *world) {
+				w.app = Count{}
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(13*sec, nil)
+				w.live[app] = Gone
+				w.run(60*sec, nil)
+			},
+			want: []string{"draining -> stopping: app died", "answer app", "answer proxy", "verdict app_died", "exit 6"},
+		},
+		"dead proxy releases the app": {
+			play: func(w *world) {
+				w.app = Known(2)
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(13*sec, nil)
+				w.live[proxy], w.proxy = Gone, Count{}
+				w.run(60*sec, nil)
+			},
+			want: []string{"13.0", "proxy died", "answer app", "answer proxy", "verdict proxy_died", "exit 4"},
+		},
+		"a request that never ends: order, whole share, deadline": {
+			play: func(w *world) {
+				w.app, w.proxy = Known(1), Known(1)
+				w.endsAfter[app], w.endsAfter[agent] = -1, -1
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"31.000s  answer app", "36.000s  answer proxy", "answer agent", "verdict deadline", "exit 2"},
+		},
+		"SIGTERM while our own hook is held: the grace is over": {
+			play: func(w *world) {
+				w.app = Known(1)
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(14*sec, nil)
+				w.sigterm()
+				w.run(60*sec, nil)
+			},
+			want: []string{"14.000s  draining -> stopping: SIGTERM while our hook was held: grace was 4s", "answer app", "14.000s  answer proxy", "14.000s  answer agent", "verdict deadline"},
+		},
+		"traffic that returns ends the settling": {
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(11600*ms, nil)
+				w.proxy = Known(1)
+				w.run(13*sec, nil)
+				w.proxy = Known(0)
+				w.run(60*sec, nil)
+			},
+			want: []string{"settling -> draining", "13.", "draining -> settling", "answer app", "verdict clean"},
+		},
+		"new connections hold the app, four times their gap": {
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.stop()
+				w.onPoll = func(w *world) {
+					if n := int64((w.now - 10*sec) / (400 * ms)); w.now < 14*sec {
+						w.newConns, w.rqs = Known(n), Known(n)
+					}
+				}
+				w.run(60*sec, nil)
+			},
+			want: []string{"announce-max", "answer app", "verdict clean", "!quiet-max"},
+		},
+		"nobody can tell the arrivals: quiet-max, and said so": {
+			play: func(w *world) {
+				w.newConns, w.rqs, w.conns = Count{}, Count{}, Count{}
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"quiet-max", "answer app", "verdict clean"},
+		},
+		"strangers call two hooks: undone after abort, the next stop works": {
+			play: func(w *world) {
+				w.endsAfter[app], w.endsAfter[proxy] = -1, -1
+				w.run(10*sec, nil)
+				w.hook(app)
+				w.hook(proxy)
+				w.run(60*sec, nil)
+				w.endsAfter[app], w.endsAfter[proxy] = 100*ms, 100*ms
+				w.stop()
+				w.run(120*sec, nil)
+			},
+			want: []string{"do healthcheck_fail", "finished -> serving", "do healthcheck_ok", "verdict aborted", "60.000s  hook app", "do healthcheck_fail", "verdict clean"},
+		},
+		"maintenance is left by undrain": {
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.send(Input{Kind: AskedDrain})
+				w.run(20*sec, nil)
+				w.send(Input{Kind: AskedUndrain})
+				w.run(30*sec, nil)
+			},
+			want: []string{"serving -> maintenance", "do healthcheck_fail", "maintenance -> serving", "do healthcheck_ok", "verdict maintenance"},
+		},
+		"a pod stop in maintenance drains at once": {
+			play: func(w *world) {
+				w.send(Input{Kind: AskedDrain})
+				w.run(20*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"confirming -> draining: already drained", "verdict clean"},
+		},
+		"a container restart in maintenance stays in maintenance": {
+			play: func(w *world) {
+				w.send(Input{Kind: AskedDrain})
+				w.run(20*sec, nil)
+				w.hook(app)
+				w.run(60*sec, nil)
+			},
+			want: []string{"holding -> maintenance", "verdict container_restart", "!healthcheck_ok"},
+		},
+		"operator finishes": {
+			play: func(w *world) {
+				w.app = Known(1)
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(15*sec, nil)
+				w.send(Input{Kind: AskedFinish})
+				w.run(60*sec, nil)
+			},
+			want: []string{"15.000s  draining -> stopping: an operator asked to finish now", "answer app", "answer proxy", "verdict finished_by_operator", "exit 3"},
+		},
+		"unknown hook names are held with the first stage": {
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.hook(Stranger)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"settling -> stopping", "answer unknown", "answer proxy"},
+		},
+		"one hook only and no second fact possible: reversible levers": {
+			policy: func(p *Policy) { p.Hooks = 0b001 },
+			play:   func(w *world) { w.run(10*sec, nil); w.hook(app); w.run(60*sec, nil) },
+			want:   []string{"confirming -> announcing: the only hook", "do healthcheck_fail", "answer app", "verdict clean"},
+		},
+		"a job's end quits the proxy": {
+			policy: func(p *Policy) { p.ExitWith = app },
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.live[app] = Gone
+				w.run(60*sec, nil)
+			},
+			want: []string{"serving -> finished: app ended", "do quit_proxy", "verdict clean", "exit 0"},
+		},
+		"what an earlier agent left behind is undone": {
+			play: func(w *world) { w.send(Input{Kind: Restored, Journal: Journal{HealthFailed: true}}); w.run(5*sec, nil) },
+			want: []string{"do healthcheck_ok"},
+		},
+		"maintenance of an earlier agent is resumed": {
+			play: func(w *world) { w.send(Input{Kind: Restored, Journal: Journal{Maintenance: true}}); w.run(5*sec, nil) },
+			want: []string{"serving -> maintenance", "do healthcheck_fail"},
+		},
+		"a grace period below the floor shrinks the shares": {
+			policy: func(p *Policy) { p.Grace = 5 * sec },
+			play: func(w *world) {
+				w.app, w.endsAfter[app] = Known(1), -1
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"verdict deadline", "exit 2"},
+		},
+		"the proxy first where the order says so": {
+			policy: func(p *Policy) { p.Containers[0].Stage, p.Containers[1].Stage, p.Exposure = 1, 0, 5*ms },
+			play:   func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want:   []string{"answer proxy", "answer app", "answer agent", "verdict clean"},
+		},
+		"a proxy that outlives us is not waited for": {
+			policy: func(p *Policy) { p.Containers[1].Outlives = true },
+			play: func(w *world) {
+				w.endsAfter[proxy] = -1
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"answer proxy", "answer agent", "verdict clean"},
+		},
+		"a failed action is asked for again": {
+			play: func(w *world) {
+				w.actFails = FailHealth
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(11200*ms, nil)
+				w.actFails = 0
+				w.run(60*sec, nil)
+			},
+			want: []string{"do healthcheck_fail", "do healthcheck_fail", "verdict clean"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := Defaults()
+			if tt.policy != nil {
+				tt.policy(&p)
+			}
+			w := newWorld(p)
+			w.check = func(w *world, before State, in Input, d Decision) {
+				if broken := violated(w, before, in, d); broken != "" {
+					t.Errorf("at %v: %s", w.now, broken)
+				}
+			}
+			tt.play(w)
+			expect(t, w.events, tt.want)
+		})
+	}
+}
+
+func expect(t *testing.T, events, want []string) {
+	t.Helper()
+	at := 0
+	for _, line := range want {
+		if no, ok := strings.CutPrefix(line, "!"); ok {
+			if i := slices.IndexFunc(events, func(e string) bool { return strings.Contains(e, no) }); i >= 0 {
+				t.Errorf("%q happened: %s", no, events[i])
+			}
+			continue
+		}
+		i := slices.IndexFunc(events[at:], func(e string) bool { return strings.Contains(e, line) })
+		if i < 0 {
+			t.Fatalf("no %q after line %d of\n%s", line, at, strings.Join(events, "\n"))
+		}
+		at += i
+	}
+}

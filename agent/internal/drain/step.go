@@ -1,0 +1,165 @@
+package drain
+
+import "time"
+
+// retryAfter is how long an action that failed rests before it is asked for again.
+const retryAfter = 500 * time.Millisecond
+
+// lastSecond is what remains when SIGTERM meets our own unanswered hook: kubelet kills about two seconds after it.
+const lastSecond = time.Second
+
+// Step takes one input and decides. It changes the phase at most once; when there is more to do at once, the decision's wake
+// time is the input's own time. It reads no clock, does no I/O, keeps nothing and allocates nothing.
+func Step(p *Policy, s State, in Input) (State, Decision) {
+	s.Now = max(s.Now, in.At)
+	d := Decision{From: s.Phase}
+	s.take(p, in)
+	if s.Over {
+		s.answer(&d, s.Held())
+	} else {
+		s.decide(p, &d)
+		s.answerDead(&d)
+		s.answerSleepers(p, &d)
+	}
+	s.order(&d)
+	d.To = s.Phase
+	d.Fast = s.Phase != Serving && s.Phase != Maintenance && !s.Over
+	d.Wake = s.wake(p, &d)
+	return s, d
+}
+
+// take writes down what the input says. It decides nothing.
+func (s *State) take(p *Policy, in Input) {
+	switch in.Kind {
+	case Tick:
+	case HookCalled:
+		s.hookCalled(in)
+	case Terminated:
+		s.terminated(p)
+	case ProxySampled:
+		s.Proxy = in.Proxy
+		s.Conns.see(p, s, in.Proxy.NewConns)
+		s.Requests.see(p, s, in.Proxy.Requests)
+		if s.Phase == Serving || s.Phase == Maintenance {
+			s.Idle.see(in.Proxy.Requests)
+		}
+		s.takeLoad(p)
+	case SocketsSampled:
+		s.Sockets = in.Sockets
+		s.Peers.see(p, s, in.Sockets.NewConns)
+		s.takeLoad(p)
+	case AppSampled:
+		if in.Source < MaxSources {
+			s.Sources[in.Source] = in.InFlight
+		}
+	case Seen:
+		s.seen(p, in)
+	case Described:
+		s.Facts, s.FactsAt = in.Facts, s.Now
+	case Acted:
+		s.acted(in)
+	case AskedDrain:
+		s.Operated = s.Operated || s.Phase == Serving
+	case AskedUndrain:
+		s.Operated = s.Operated && s.Phase != Maintenance
+	case AskedFinish:
+		s.Finish = s.Phase != Serving && s.Phase != Maintenance
+	case Restored:
+		s.restore(in.Journal)
+	}
+}
+
+func (s *State) hookCalled(in Input) {
+	h := &s.Hooks[min(in.Container, Stranger)]
+	if !h.Held {
+		h.Held, h.Called = true, s.Now
+	}
+	s.Authentic = s.Authentic || in.Authentic
+}
+
+// terminated takes our own SIGTERM. While our own hook is unanswered it means that kubelet's grace is over.
+func (s *State) terminated(p *Policy) {
+	if !s.Sigterm {
+		s.Sigterm, s.SigtermAt = true, s.Now
+	}
+	s.Authentic, s.Lone = true, false
+	if agent := p.agent(); agent != Nobody && s.Hooks[agent].Held && s.Hard == 0 {
+		s.Hard = s.Now + lastSecond
+	}
+}
+
+func (s *State) seen(p *Policy, in Input) {
+	if in.Container > Stranger {
+		return
+	}
+	h := &s.Hooks[in.Container]
+	if in.Live == Gone && (h.Live != Gone || h.GoneSince < s.T0) {
+		h.GoneSince = in.At
+	}
+	h.Live, h.LiveAt = in.Live, in.At
+	switch {
+	case in.Live == Up, in.Live == Leaving:
+		h.SeenUp = true
+	case in.Live == Gone && s.T0 == 0 && in.Container != p.ExitWith:
+		h.SeenUp = false // it ended while the pod lives on; kubelet starts it again
+	}
+}
+
+func (s *State) restore(j Journal) {
+	switch {
+	case j.Maintenance:
+		s.Operated = true
+	case j.HealthFailed:
+		s.want(PassHealth)
+	}
+}
+
+// decide makes at most one change of phase.
+func (s *State) decide(p *Policy, d *Decision) {
+	switch s.Phase {
+	case Serving:
+		s.serving(p, d)
+	case Maintenance:
+		s.maintenance(p, d)
+	case Confirming:
+		s.confirming(p, d)
+	case Holding:
+		s.holding(p, d)
+	case Announcing:
+		s.announcing(p, d)
+	case Draining:
+		s.draining(p, d)
+	case Settling:
+		s.settling(p, d)
+	case Stopping:
+		s.stopping(p, d)
+	case Finished:
+		s.finished(p, d)
+	}
+}
+
+func (s *State) enter(to Phase, why Why, d *Decision) {
+	s.Phase, s.Since, d.Why = to, s.Now, why
+}
+
+// answer answers the hooks for real.
+func (s *State) answer(d *Decision, who Set) {
+	for id := ID(0); id <= Stranger; id++ {
+		if h := &s.Hooks[id]; who.Has(id) && h.Held {
+			h.Held, h.Released = false, true
+			d.Release = d.Release.With(id)
+		}
+	}
+}
+
+// answerDead answers the hooks of containers that have ended: nobody is left to be held.
+func (s *State) answerDead(d *Decision) {
+	if !s.Phase.Terminating() {
+		return
+	}
+	for id := ID(0); id <= Stranger; id++ {
+		if s.Hooks[id].Held && s.gone(id) {
+			s.answer(d, Set(0).With(id))
+		}
+	}
+}

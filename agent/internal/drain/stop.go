@@ -1,0 +1,232 @@
+package drain
+
+import "time"
+
+// beginStop starts the drain proper. A pod that an operator has drained already skips the announcement.
+func (s *State) beginStop(p *Policy, why Why, d *Decision) {
+	s.T0 = s.firstFact()
+	s.Trigger = s.facts(p)
+	s.Finish = false
+	if s.Operated {
+		s.beginDraining(p, Why{Code: InMaintenance}, d)
+		return
+	}
+	s.enter(Announcing, why, d)
+}
+
+// announcing keeps serving until peers have noticed. Starting to drain early costs reconnects, never requests.
+func (s *State) announcing(p *Policy, d *Decision) {
+	if s.urgent(p, d) {
+		return
+	}
+	conns := s.newConns()
+	switch {
+	case conns != nil && s.Now-max(conns.LastAt, s.T0) >= p.QuietMin:
+		s.beginDraining(p, Why{Code: NoNewConnections, For: p.QuietMin}, d)
+	case s.Now >= s.Since+p.AnnounceMax:
+		s.beginDraining(p, Why{Code: AnnounceMaxOver, For: p.AnnounceMax}, d)
+	default:
+		d.Waiting = Why{Code: NewConnectionsCome, For: p.QuietMin}
+	}
+}
+
+func (s *State) beginDraining(p *Policy, why Why, d *Decision) {
+	s.Draining0 = s.Now
+	s.pullLevers(p)
+	s.enter(Draining, why, d)
+}
+
+// draining waits until nothing is in flight and nobody sends any more.
+func (s *State) draining(p *Policy, d *Decision) {
+	if s.urgent(p, d) {
+		return
+	}
+	if busy, ok := s.zero(p, 0); !ok {
+		d.Waiting = busy
+		return
+	}
+	why, ok := s.quiet(p)
+	if !ok {
+		d.Waiting = why
+		return
+	}
+	s.enter(Settling, why, d)
+}
+
+// settling proves that zero stays zero, with a reading of every source taken since.
+func (s *State) settling(p *Policy, d *Decision) {
+	if s.urgent(p, d) {
+		return
+	}
+	busy, zero := s.zero(p, 0)
+	sends, quiet := s.quiet(p)
+	switch {
+	case !zero:
+		s.enter(Draining, busy, d)
+	case !quiet:
+		s.enter(Draining, sends, d)
+	case s.Now < s.Since+p.Settle:
+		d.Waiting = Why{Code: SettleTime, For: p.Settle}
+	default:
+		if why, ok := s.zero(p, s.Since); !ok {
+			d.Waiting = why
+			return
+		}
+		s.beginStopping(p, Clean, Why{Code: SettleTime, For: p.Settle}, d)
+	}
+}
+
+// urgent handles what ends the wait in every phase before stopping.
+func (s *State) urgent(p *Policy, d *Decision) bool {
+	b := p.Budget()
+	switch proxy := p.proxy(); {
+	case s.Finish:
+		s.beginStopping(p, FinishedByOperator, Why{Code: AskedToFinish}, d)
+	case s.Hard != 0:
+		s.beginStopping(p, Deadline, Why{Code: GraceOver, For: s.Now - s.T0}, d)
+	case s.died(proxy):
+		s.beginStopping(p, ProxyDied, Why{Code: ProxyGone}, d)
+	case s.appDied(p) != Nobody:
+		s.beginStopping(p, AppDied, Why{Code: AppGone, Who: s.appDied(p)}, d)
+	case s.Now >= s.T0+b.Stop:
+		s.beginStopping(p, Deadline, Why{Code: BudgetOver, For: b.Stop}, d)
+	case p.DrainMax > 0 && s.Phase >= Draining && s.Now >= s.Draining0+p.DrainMax:
+		s.beginStopping(p, Deadline, Why{Code: DrainMaxOver, For: p.DrainMax}, d)
+	default:
+		return false
+	}
+	return true
+}
+
+// appDied returns one of the containers that did the work, if none of those with a hook or a source is left.
+func (s *State) appDied(p *Policy) ID {
+	last := Nobody
+	for i := range p.Containers {
+		id, c := ID(i), &p.Containers[i]
+		if c.Agent || c.Proxy || !p.Hooks.Has(id) && !p.counted(id) {
+			continue
+		}
+		if !s.gone(id) {
+			return Nobody
+		}
+		if s.Hooks[id].SeenUp {
+			last = id
+		}
+	}
+	return last
+}
+
+// workerDied reports whether a container whose work is counted ended before it was let go.
+func (s *State) workerDied(p *Policy) bool {
+	for _, id := range p.Sources {
+		if s.died(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Policy) counted(id ID) bool {
+	for _, who := range p.Sources {
+		if who == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *State) beginStopping(p *Policy, out Outcome, why Why, d *Decision) {
+	if out == Clean && s.workerDied(p) {
+		out = AppDied
+	}
+	s.Ending, s.Stage, s.StageAt, s.StageEnd = out, 0, s.Now, 0
+	s.enter(Stopping, why, d)
+	s.release(p, d)
+}
+
+// release answers the hooks of all stages that have begun. In observe mode it only says so.
+func (s *State) release(p *Policy, d *Decision) {
+	for id := ID(0); id <= Stranger; id++ {
+		h := &s.Hooks[id]
+		if stage := p.stage(id); !h.Held || stage < 0 || stage > s.Stage {
+			continue
+		}
+		if !p.Observe {
+			s.answer(d, Set(0).With(id))
+		} else if !h.Would {
+			h.Would, h.WouldAt = true, s.Now
+			d.Would = d.Would.With(id)
+		}
+	}
+}
+
+// stopping lets the containers go, one stage after the other.
+func (s *State) stopping(p *Policy, d *Decision) {
+	if s.calledAgain(p, d) {
+		return
+	}
+	if s.Hard != 0 && s.Ending == Clean {
+		s.Ending = Deadline
+	}
+	s.release(p, d)
+	why, over := s.stageOver(p)
+	switch {
+	case !over:
+		d.Waiting = why
+	case s.Stage+1 < p.Stages():
+		s.Stage, s.StageAt, s.StageEnd = s.Stage+1, s.Now, 0
+		s.release(p, d)
+		d.Waiting, d.more = why, true
+	default:
+		s.finish(p, why, d)
+	}
+}
+
+// stageOver reports whether the stage's containers are gone or have used up their share, and that Envoy has sent the last bytes
+// of their answers.
+func (s *State) stageOver(p *Policy) (Why, bool) {
+	b := p.Budget()
+	share := scaled(p.share(s.Stage), b.Scale)
+	who := s.stillThere(p)
+	switch {
+	case s.Hard != 0 || s.Now >= s.T0+b.Hard:
+		return Why{Code: GraceOver, For: s.Now - s.T0}, true
+	case who == Nobody && s.lastBytes(p):
+		return Why{Code: LastBytes, N: s.Proxy.InFlight.N}, s.Now >= s.StageEnd+min(time.Second, share)
+	case who == Nobody:
+		return Why{Code: StageGone, Who: s.stageName(p)}, true
+	case s.Now >= s.StageAt+share:
+		return Why{Code: StageCapped, Who: who, For: share}, true
+	}
+	return Why{Code: WaitingForEnd, Who: who}, false
+}
+
+// stillThere returns a container of the stage that is waited for, and notes when there was none left.
+func (s *State) stillThere(p *Policy) ID {
+	for i := range p.Containers {
+		id, c := ID(i), &p.Containers[i]
+		if c.Stage == s.Stage && s.called(id) && !c.Outlives && !s.gone(id) && !p.Observe {
+			return id
+		}
+	}
+	if s.StageEnd == 0 {
+		s.StageEnd = s.Now
+	}
+	return Nobody
+}
+
+func (s *State) stageName(p *Policy) ID {
+	for i := range p.Containers {
+		if p.Containers[i].Stage == s.Stage {
+			return ID(i)
+		}
+	}
+	return Nobody
+}
+
+// lastBytes reports whether the next stage would stop an Envoy that is still sending.
+func (s *State) lastBytes(p *Policy) bool {
+	proxy := p.proxy()
+	return proxy != Nobody && p.ProxyAdmin && p.stage(proxy) == s.Stage+1 && !s.gone(proxy) && !p.Observe &&
+		s.Proxy.InFlight.Fresh(s.Now) && s.Proxy.InFlight.N > 0
+}

@@ -1,0 +1,64 @@
+package drain
+
+import "time"
+
+// wake is when Step must be called again even if nothing happens: at once after a change of phase, else at the next time at which
+// a rule could decide otherwise.
+func (s *State) wake(p *Policy, d *Decision) time.Duration {
+	if s.Over {
+		return Never
+	}
+	if d.From != s.Phase || d.Release != 0 || d.more {
+		return s.Now
+	}
+	next := Never
+	at := func(t time.Duration) {
+		if t > s.Now {
+			next = min(next, t)
+		}
+	}
+	if s.Want&^s.Asked&^s.Done != 0 {
+		at(s.RetryAt)
+	}
+	b := p.Budget()
+	switch s.Phase {
+	case Serving, Maintenance:
+		at(s.Idle.NextAt)
+	case Confirming:
+		at(s.T0 + p.ConfirmWindow)
+	case Holding:
+		at(s.Hooks[lowest(s.Held())].Called + min(p.RestartMax, b.Hard))
+	case Announcing:
+		if conns := s.newConns(); conns != nil {
+			at(max(conns.LastAt, s.T0) + p.QuietMin)
+		}
+		at(s.Since + p.AnnounceMax)
+	case Draining:
+		at(s.T0 + p.Propagation)
+		at(s.Draining0 + p.QuietMax)
+	case Settling:
+		at(s.Since + p.Settle)
+	case Stopping:
+		at(s.StageAt + scaled(p.share(s.Stage), b.Scale))
+		at(s.StageEnd + time.Second)
+	case Finished:
+		at(s.Since + p.AbortAfter)
+	}
+	if s.Phase >= Announcing && s.Phase <= Settling {
+		at(s.T0 + b.Stop)
+		if p.DrainMax > 0 && s.Draining0 > 0 {
+			at(s.Draining0 + p.DrainMax)
+		}
+	}
+	if s.Phase.Terminating() {
+		at(s.T0 + b.Hard)
+	}
+	if p.Observe {
+		for i := range p.Containers {
+			if h := &s.Hooks[i]; h.Held {
+				at(h.Called + min(p.Containers[i].Sleep, b.Hard))
+			}
+		}
+	}
+	return next
+}

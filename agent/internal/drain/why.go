@@ -1,0 +1,102 @@
+package drain
+
+import (
+	"fmt"
+	"time"
+)
+
+// Text tells the reason in words, with the names of the policy's containers.
+func (w Why) Text(p *Policy) string {
+	who, d := p.Name(w.Who), w.For.Round(time.Millisecond)
+	switch w.Code {
+	case NoReason:
+		return ""
+	case OneFact:
+		return "hook of " + who + " called: one container, or the pod?"
+	case OwnSignal:
+		return "SIGTERM alone: the agent is being restarted"
+	case SecondFact:
+		return "facts of two containers: the pod is terminating"
+	case OnlyHook:
+		return "the only hook was called: taken for a pod stop, reversible levers only"
+	case OneContainer:
+		return "no second fact: only " + who + " is being stopped"
+	case RestartIdle:
+		return who + " has nothing in flight"
+	case RestartMaxOver:
+		return fmt.Sprintf("%s was held for the whole restart-max of %v", who, d)
+	case RestartGone:
+		return who + " is already gone"
+	case AskedToDrain:
+		return "an operator asked for a drain"
+	case AskedToUndrain:
+		return "an operator ended the drain"
+	case AskedToFinish:
+		return "an operator asked to finish now"
+	case NoNewConnections:
+		return fmt.Sprintf("no new connection for %v", d)
+	case AnnounceMaxOver:
+		return fmt.Sprintf("announced for the whole announce-max of %v", d)
+	case InMaintenance:
+		return "already drained by an operator"
+	case ProxyBusy:
+		return fmt.Sprintf("proxy has %d in flight", w.N)
+	case ProxyUnknown:
+		return "proxy cannot be read"
+	case AppBusy:
+		return fmt.Sprintf("%s has %d in flight", who, w.N)
+	case AppUnknown:
+		return who + " cannot be read"
+	case Propagating:
+		return fmt.Sprintf("peers may not know yet: propagation of %v", d)
+	case NewConnectionsCome:
+		return fmt.Sprintf("new connections still come: %v of silence asked for", d)
+	case ArrivalsUnknown:
+		return "arrivals cannot be read: waiting for quiet-max"
+	case ScoreHigh:
+		return fmt.Sprintf("stopping score too high with %d connections open", w.N)
+	case SettledZero:
+		return "nothing in flight, nobody sends"
+	case QuietMaxOver:
+		return fmt.Sprintf("nothing in flight; quiet-max of %v is over", d)
+	case TrafficReturned:
+		return "traffic came back"
+	case SettleTime:
+		return fmt.Sprintf("zero held for the settle time of %v", d)
+	case DrainMaxOver:
+		return fmt.Sprintf("drain-max of %v is over", d)
+	case BudgetOver:
+		return fmt.Sprintf("grace period budget is over at %v", d)
+	case GraceOver:
+		return fmt.Sprintf("SIGTERM while our hook was held: grace was %v", d)
+	case ProxyGone:
+		return "proxy died"
+	case AppGone:
+		return who + " died"
+	case StageGone:
+		return who + " is gone"
+	case StageCapped:
+		return fmt.Sprintf("%s did not end within its share of %v", who, d)
+	case StageUncalled:
+		return "hook of " + who + " was never called"
+	case WaitingForEnd:
+		return "waiting for the end of " + who
+	case LastBytes:
+		return fmt.Sprintf("proxy still has %d in flight", w.N)
+	case AllStagesOver:
+		return "all stages are over"
+	case WaitingForSignal:
+		return "all hooks answered, nothing proves a pod stop: waiting for SIGTERM"
+	case NeverSignalled:
+		return fmt.Sprintf("all hooks answered and no SIGTERM within %v: not a pod stop", d)
+	case CalledAgain:
+		return "hook of " + who + " was called again after its answer: a new fact"
+	case Ended:
+		return who + " ended"
+	case LeftBehind:
+		return "an earlier agent left the health check failed"
+	case LeftMaintenance:
+		return "an earlier agent was in maintenance"
+	}
+	return ""
+}

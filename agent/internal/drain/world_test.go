@@ -1,0 +1,172 @@
+package drain
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// world is a pod in virtual time: it feeds Step as the conductor does and does what the decisions ask for.
+type world struct {
+	p   Policy
+	s   State
+	now time.Duration
+	log strings.Builder
+
+	proxy, app     Count // in flight
+	conns          Count
+	newConns, rqs  Count // counters
+	sockConns      Count
+	sockNew        Count
+	live           [MaxContainers]Liveness
+	endsAfter      [MaxContainers]time.Duration // from its hook's answer to its end; <0: never
+	endAt          [MaxContainers]time.Duration
+	calledAt       [MaxContainers + 1]time.Duration
+	actFails       Actions
+	nextPoll, wake time.Duration
+	every          time.Duration // polling period
+	policyID       *Policy       // set by an exploration
+	fast           bool
+
+	answered [MaxContainers + 1]time.Duration
+	verdicts []Outcome
+	done     Actions
+	exited   bool
+	events   []string
+	onPoll   func(w *world) // may change the world before each poll
+	check    func(w *world, before State, in Input, d Decision)
+}
+
+func newWorld(p Policy) *world {
+	w := &world{p: p, every: 25 * time.Millisecond, proxy: Known(0), app: Known(0), conns: Known(0), newConns: Known(0), rqs: Known(0)}
+	for i := range w.live {
+		w.live[i], w.endsAfter[i] = Up, 300*time.Millisecond
+	}
+	w.send(Input{Kind: Described, Facts: ProxyFacts{Known: true, Directed: true, Uptime: time.Hour}})
+	return w
+}
+
+func (w *world) reading(c Count) Reading {
+	return Reading{Count: c, At: w.now, Every: w.every}
+}
+
+func (w *world) send(in Input) {
+	for more := true; more; {
+		in.At = w.now
+		before := w.s
+		s, d := Step(&w.p, w.s, in)
+		w.s, w.wake, w.fast = s, d.Wake, d.Fast
+		if w.check != nil {
+			w.check(w, before, in, d)
+		}
+		w.apply(d)
+		more = d.Wake <= w.now && !w.exited
+		in = Input{Kind: Tick}
+	}
+}
+
+func (w *world) apply(d Decision) {
+	if d.From != d.To {
+		w.note("%s -> %s: %s", d.From, d.To, d.Why.Text(&w.p))
+	}
+	for id := ID(0); id <= Stranger; id++ {
+		if d.Would.Has(id) {
+			w.note("would answer %s", w.p.Name(id))
+		}
+		if d.Release.Has(id) {
+			w.note("answer %s", w.p.Name(id))
+			w.answered[id] = w.now
+			if id < MaxContainers && w.endsAfter[id] >= 0 && d.Verdict != ContainerRestart {
+				w.endAt[id] = w.now + w.endsAfter[id]
+			}
+		}
+	}
+	if d.Do != 0 {
+		w.note("do %v", d.Do)
+	}
+	if d.Verdict != None {
+		w.note("verdict %s", d.Verdict)
+		w.verdicts = append(w.verdicts, d.Verdict)
+	}
+	if d.Exit {
+		w.exited = true
+		w.note("exit %d", d.Verdict.ExitCode())
+	}
+	if d.Sample {
+		w.poll()
+	}
+	d.Do.Each(func(a Actions) {
+		ok := w.actFails&a == 0
+		if ok {
+			w.done |= a
+		}
+		w.s, _ = Step(&w.p, w.s, Input{Kind: Acted, At: w.now, Action: a, OK: ok})
+	})
+}
+
+func (w *world) note(format string, args ...any) {
+	line := fmt.Sprintf("%8.3fs  %s", w.now.Seconds(), fmt.Sprintf(format, args...))
+	w.events = append(w.events, line)
+	fmt.Fprintln(&w.log, line)
+}
+
+// poll gives the core one reading of every source.
+func (w *world) poll() {
+	if w.exited {
+		return
+	}
+	if w.onPoll != nil {
+		w.onPoll(w)
+	}
+	for i := range w.p.Containers {
+		if w.endAt[i] != 0 && w.now >= w.endAt[i] {
+			w.live[i] = Gone
+		}
+		w.send(Input{Kind: Seen, Container: ID(i), Live: w.live[i]})
+	}
+	w.send(Input{Kind: ProxySampled, Proxy: ProxySample{
+		InFlight: w.reading(w.proxy), Conns: w.reading(w.conns), NewConns: w.reading(w.newConns), Requests: w.reading(w.rqs),
+	}})
+	w.send(Input{Kind: SocketsSampled, Sockets: SocketSample{Conns: w.reading(w.sockConns), NewConns: w.reading(w.sockNew)}})
+	for i := range w.p.Sources {
+		w.send(Input{Kind: AppSampled, Source: i, InFlight: w.reading(w.app)})
+	}
+}
+
+func (w *world) hook(id ID) {
+	w.note("hook %s", w.p.Name(id))
+	w.calledAt[id] = w.now
+	w.send(Input{Kind: HookCalled, Container: id})
+}
+
+func (w *world) sigterm() {
+	w.note("SIGTERM")
+	w.send(Input{Kind: Terminated})
+}
+
+// run lets time pass until the given time, or until stop says so.
+func (w *world) run(until time.Duration, stop func() bool) {
+	for w.now < until && !w.exited && (stop == nil || !stop()) {
+		next := min(until, w.wake)
+		if w.fast {
+			next = min(next, w.nextPoll)
+		}
+		w.now = max(next, w.now+time.Microsecond)
+		if w.wake <= w.now {
+			w.send(Input{Kind: Tick})
+		}
+		if w.fast && w.now >= w.nextPoll {
+			w.nextPoll = w.now + w.every
+			w.poll()
+		}
+	}
+}
+
+// stop calls all hooks as kubelet does.
+func (w *world) stop() {
+	for id := range w.p.Containers {
+		if w.p.Hooks.Has(ID(id)) {
+			w.hook(ID(id))
+		}
+	}
+}
