@@ -1,0 +1,139 @@
+package traffic
+
+import (
+	"context"
+	"sync"
+)
+
+// follower remembers the connections of some local ports from one look to the next.
+type follower struct {
+	table  table
+	states uint32
+	own    func() map[endpoint]bool
+
+	looks     uint64
+	seen      map[pair]mark
+	listeners map[uint16]uint64 // port to the look that last saw a listener there
+	fresh     int64
+}
+
+// mark is what is known of a connection.
+type mark struct {
+	look uint64 // the last one that saw it
+	role role
+	open bool
+}
+
+type role uint8
+
+const (
+	counted role = iota
+	doubted      // from this machine, seen once: may be a connection of our own that was closed meanwhile
+	ignored      // our own, or an outgoing connection
+)
+
+func newFollower(ports []uint16, states uint32) *follower {
+	return &follower{
+		table: newTable(ports), states: states, own: ownEnds,
+		seen: make(map[pair]mark), listeners: make(map[uint16]uint64),
+	}
+}
+
+// tally is what one look found.
+type tally struct {
+	listening bool  // at least one of the ports has a listener
+	open      int64 // connections open now
+	fresh     int64 // connections that appeared since the first look, in all
+}
+
+// look dumps the sockets once. After an error nothing is forgotten: the next look compares with the last good one.
+func (f *follower) look(ctx context.Context) (tally, error) {
+	socks, err := f.table.dump(ctx, f.states|listening)
+	if err != nil {
+		return tally{}, err
+	}
+	return f.merge(socks), nil
+}
+
+// listener says whether one of the ports has a listener. It is much cheaper than look: the kernel goes over its
+// listeners only.
+func (f *follower) listener(ctx context.Context) (bool, error) {
+	socks, err := f.table.dump(ctx, listening)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range socks {
+		f.listeners[s.local.port] = f.looks + 1
+	}
+	return len(socks) > 0, nil
+}
+
+// merge compares a dump with what the look before it saw.
+func (f *follower) merge(socks []socket) tally {
+	f.looks++
+	var t tally
+	for _, s := range socks {
+		if s.state == stateListen {
+			f.listeners[s.local.port] = f.looks
+			t.listening = true
+		}
+	}
+	own := sync.OnceValue(f.own)
+	for _, s := range socks {
+		if s.state == stateListen {
+			continue
+		}
+		m := f.judge(s, own)
+		f.seen[s.pair] = m
+		if m.open && m.role != ignored {
+			t.open++
+		}
+	}
+	for p, m := range f.seen {
+		if m.look != f.looks {
+			delete(f.seen, p)
+		}
+	}
+	t.fresh = f.fresh
+	return t
+}
+
+// judge decides what a connection is, at its first sight and, where that was not enough, at its second.
+func (f *follower) judge(s socket, own func() map[endpoint]bool) mark {
+	was, known := f.seen[s.pair]
+	now := mark{look: f.looks, role: was.role, open: s.in(open)}
+	switch {
+	case !known:
+		now.role = f.first(s, own)
+		if now.role == counted && f.looks > 1 {
+			f.fresh++
+		}
+	case was.role == doubted:
+		now.role = counted
+		if !now.open || own()[s.remote] {
+			now.role = ignored
+		} else {
+			f.fresh++
+		}
+	case was.role == counted && now.open && !was.open: // the same two ports, used again
+		f.fresh++
+	}
+	return now
+}
+
+// first judges a connection that was not there before.
+func (f *follower) first(s socket, own func() map[endpoint]bool) role {
+	switch {
+	case f.looks > 1 && f.listeners[s.local.port]+1 < f.looks:
+		return ignored
+	case !s.sameHost():
+		return counted
+	case own()[s.remote]:
+		return ignored
+	case f.looks == 1:
+		return counted
+	case !s.in(open): // over already, and nobody can tell whose it was
+		return ignored
+	}
+	return doubted
+}
