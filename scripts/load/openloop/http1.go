@@ -98,19 +98,16 @@ type pool struct {
 	idle []*conn
 }
 
-// take returns the connection that was idle for the longest time, or nil. Those that the server closed are dropped.
-func (p *pool) take(closedIdle func()) *conn {
+// take returns the connection that was idle for the longest time, or nil.
+func (p *pool) take() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.idle) > 0 {
-		c := p.idle[0]
-		p.idle = p.idle[1:]
-		if c.Err() == nil {
-			return c
-		}
-		closedIdle()
+	if len(p.idle) == 0 {
+		return nil
 	}
-	return nil
+	c := p.idle[0]
+	p.idle = p.idle[1:]
+	return c
 }
 
 func (p *pool) put(c *conn) {
@@ -131,26 +128,37 @@ func (p *pool) close() {
 // kept makes one request on a pooled connection, or on a new one when none is idle.
 func (g *Generator) kept(ctx context.Context, takes time.Duration) exchange {
 	for {
-		c := g.pool.take(g.tally.closedIdle)
-		if c == nil {
-			var err error
-			if c, err = open(ctx, g.dialer, false); err != nil {
-				return dialFailed(err)
-			}
-		}
-		x := c.send(ctx, g.url(takes), false)
-		if x.nothing && x.reused { // closed between the look and the write: nothing was sent, so nothing is sent twice
-			g.tally.closedIdle()
-			c.Close()
+		c, x := g.sendKept(ctx, g.pool.take(), takes)
+		switch {
+		case x.nothing && c == nil:
 			continue
-		}
-		if x.lastUse {
+		case c != nil && x.lastUse:
 			c.Close()
-		} else {
+		case c != nil:
 			g.pool.put(c)
 		}
 		return x
 	}
+}
+
+// sendKept makes one request on c, or on a new connection when c is nil, and returns that connection. When the server
+// has closed c while it was idle, nothing is sent, so nothing is sent twice: it returns no connection and x.nothing.
+func (g *Generator) sendKept(ctx context.Context, c *conn, takes time.Duration) (*conn, exchange) {
+	idle := c != nil
+	if !idle {
+		var err error
+		if c, err = open(ctx, g.dialer, false); err != nil {
+			return nil, dialFailed(err)
+		}
+	}
+	x := c.send(ctx, g.url(takes), false)
+	if x.nothing && idle {
+		g.tally.closedIdle()
+		c.Close()
+		return nil, x
+	}
+	x.nothing = false
+	return c, x
 }
 
 // slow uses one kept-alive connection now and then until sending ends. When the server ends the connection with a
@@ -159,41 +167,19 @@ func (g *Generator) slow(ctx context.Context, gap func(first bool) time.Duration
 	const takes = 20 * time.Millisecond
 	c, _ := open(ctx, g.dialer, false) // a failure shows at the first use
 	for wait := gap(true); g.pause(wait); wait = gap(false) {
-		c = g.useSlow(ctx, c, takes)
+		var x exchange
+		g.tally.request(ctx, Slow, takes, func(ctx context.Context) exchange {
+			if c, x = g.sendKept(ctx, c, takes); x.nothing {
+				c, x = g.sendKept(ctx, nil, takes)
+			}
+			return x
+		})
+		if c != nil && x.lastUse {
+			c.Close()
+			c, _ = open(ctx, g.dialer, false)
+		}
 	}
 	if c != nil {
 		c.Close()
 	}
-}
-
-// useSlow makes one request on c, on a new connection if the server closed c, and returns the connection for the next.
-func (g *Generator) useSlow(ctx context.Context, c *conn, takes time.Duration) *conn {
-	var x exchange
-	g.tally.request(ctx, Slow, takes, func(ctx context.Context) exchange {
-		for {
-			if c != nil && c.Err() != nil {
-				g.tally.closedIdle()
-				c.Close()
-				c = nil
-			}
-			if c == nil {
-				var err error
-				if c, err = open(ctx, g.dialer, false); err != nil {
-					return dialFailed(err)
-				}
-			}
-			x = c.send(ctx, g.url(takes), false)
-			if !x.nothing || !x.reused {
-				return x
-			}
-			g.tally.closedIdle()
-			c.Close()
-			c = nil
-		}
-	})
-	if c != nil && x.lastUse {
-		c.Close()
-		c, _ = open(ctx, g.dialer, false)
-	}
-	return c
 }
