@@ -1,0 +1,131 @@
+package envoy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// callTimeout bounds a single admin call when the caller's context does not end earlier.
+const callTimeout = 2 * time.Second
+
+// Client talks to the admin interface of one Envoy. Its methods may be called from several goroutines; Describe and Sample wait for each other.
+type Client struct {
+	base   string       // what stands before the path in a URL
+	host   string       // "127.0.0.1:15000" or the socket's path: how Envoy's own clusters that lead back to admin are recognised
+	reads  *http.Client // keeps one connection
+	writes *http.Client // a new connection each time: a stale one must not look like Envoy's end
+
+	mu    sync.Mutex
+	view  *view // what Sample reads; nil before the first successful Describe
+	stale bool  // the view may be out of date
+	looks look  // when the listeners were compared last
+	price prices
+	total totals
+	flush flushed
+}
+
+// New returns a client for an admin address, "http://127.0.0.1:15000" or "unix:///path/admin.sock". It opens no connection.
+func New(addr string) (*Client, error) {
+	network, host, err := parseAddress(addr)
+	if err != nil {
+		return nil, fmt.Errorf("parse envoy admin address %q: %w; want http://HOST:PORT or unix:///PATH", addr, err)
+	}
+	dialer := &net.Dialer{Timeout: callTimeout}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, host)
+	}
+	base := "http://" + host
+	if network == "unix" {
+		base = "http://envoy" // Envoy takes any Host over a Unix socket
+	}
+	return &Client{base: base, host: host, reads: httpClient(dial, true), writes: httpClient(dial, false)}, nil
+}
+
+func httpClient(dial func(context.Context, string, string) (net.Conn, error), keepAlive bool) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext: dial, Proxy: nil, DisableCompression: true, DisableKeepAlives: !keepAlive,
+			// One idle connection: net/http repeats a GET once per stale pooled connection, so at most once.
+			MaxIdleConns: 1, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func parseAddress(addr string) (network, host string, err error) {
+	u, err := url.Parse(addr)
+	switch {
+	case err != nil:
+		return "", "", errors.New("not a URL")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "", "", errors.New("user, query and fragment have no meaning here")
+	case u.Scheme == "unix" && u.Host == "" && len(u.Path) > 1:
+		return "unix", u.Path, nil
+	case u.Scheme == "unix":
+		return "", "", errors.New("the socket's path must be absolute")
+	case u.Scheme != "http":
+		return "", "", fmt.Errorf("scheme %q is unknown", u.Scheme)
+	case strings.Trim(u.Path, "/") != "":
+		return "", "", fmt.Errorf("path %q has no meaning here", u.Path)
+	case u.Hostname() == "":
+		return "", "", errors.New("host is missing")
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		return "", "", fmt.Errorf("port %q is not between 1 and 65535", u.Port())
+	}
+	return "tcp", u.Host, nil
+}
+
+// Close drops the pooled connection. The client must not be used afterwards.
+func (c *Client) Close() {
+	c.reads.CloseIdleConnections()
+	c.writes.CloseIdleConnections()
+}
+
+// get asks for path and hands the body of a 200 to read, which must consume it. It returns the time from asking to the end of the body, also when it fails.
+func (c *Client) get(ctx context.Context, path string, read func(io.Reader) error) (time.Duration, error) {
+	op, _, _ := strings.Cut("GET "+path, "?")
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	start := time.Now()
+	resp, err := c.do(ctx, c.reads, http.MethodGet, path)
+	if err != nil {
+		return time.Since(start), failed(op, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	if resp.StatusCode != http.StatusOK {
+		return time.Since(start), &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
+	}
+	if err := read(resp.Body); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return time.Since(start), failed(op, err)
+	}
+	return time.Since(start), nil
+}
+
+func (c *Client) do(ctx context.Context, with *http.Client, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return with.Do(req)
+}
+
+// statusError reports a status with the first words of Envoy's own explanation.
+func statusError(resp *http.Response) error {
+	said, _ := io.ReadAll(io.LimitReader(resp.Body, 120))
+	line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
+	return fmt.Errorf("%s %q", resp.Status, line)
+}

@@ -1,0 +1,204 @@
+package envoy
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// The types below are the few fields of Envoy's configuration that tell where traffic comes in and where it goes.
+// go-control-plane's own types would need every extension that a listener may carry to be linked in, or they fail to decode.
+
+const (
+	typeHTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	typeTCP  = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+)
+
+type listener struct {
+	Name             string         `json:"name"`
+	Address          address        `json:"address"`
+	StatPrefix       string         `json:"stat_prefix"`
+	Direction        string         `json:"traffic_direction"`
+	Chains           []filterChain  `json:"filter_chains"`
+	DefaultChain     *filterChain   `json:"default_filter_chain"`
+	BindToPort       *bool          `json:"bind_to_port"`
+	InternalListener *struct{}      `json:"internal_listener"`
+	Additional       []extraAddress `json:"additional_addresses"`
+	static           bool
+}
+
+type extraAddress struct {
+	Address address `json:"address"`
+}
+
+type address struct {
+	Socket struct {
+		Protocol string `json:"protocol"`
+		Address  string `json:"address"`
+		Port     uint16 `json:"port_value"`
+	} `json:"socket_address"`
+	Pipe struct {
+		Path string `json:"path"`
+	} `json:"pipe"`
+}
+
+// String is the address as Envoy writes it in stat names and in /listeners.
+func (a address) String() string {
+	if a.Pipe.Path != "" {
+		return a.Pipe.Path
+	}
+	if strings.Contains(a.Socket.Address, ":") {
+		return fmt.Sprintf("[%s]:%d", a.Socket.Address, a.Socket.Port)
+	}
+	return fmt.Sprintf("%s:%d", a.Socket.Address, a.Socket.Port)
+}
+
+func (a address) loopback() bool {
+	ip, err := netip.ParseAddr(a.Socket.Address)
+	return err == nil && ip.IsLoopback()
+}
+
+type filterChain struct {
+	Filters []struct {
+		Config filterConfig `json:"typed_config"`
+	} `json:"filters"`
+}
+
+// filterConfig is an HTTP connection manager or a TCP proxy; of any other filter only the type is known.
+type filterConfig struct {
+	Type        string
+	StatPrefix  string           `json:"stat_prefix"`
+	Cluster     string           `json:"cluster"`
+	Weighted    weightedClusters `json:"weighted_clusters"`
+	Routes      *routeConfig     `json:"route_config"`
+	RDS         routeSource      `json:"rds"`
+	HTTPFilters []struct {
+		Config struct {
+			Type string `json:"@type"`
+		} `json:"typed_config"`
+	} `json:"http_filters"`
+}
+
+// UnmarshalJSONFrom reads the fields of the two filters we know; @type stands first in what Envoy prints. Fields of other filters may have these names and other shapes.
+func (f *filterConfig) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	fields := map[string]any{
+		"stat_prefix": &f.StatPrefix, "cluster": &f.Cluster, "weighted_clusters": &f.Weighted,
+		"route_config": &f.Routes, "rds": &f.RDS, "http_filters": &f.HTTPFilters,
+	}
+	if dec.PeekKind() != '{' {
+		return dec.SkipValue()
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() == '"' {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		into, known := fields[name]
+		switch {
+		case name == "@type":
+			err = json.UnmarshalDecode(dec, &f.Type)
+		case known && (f.Type == typeHTTP || f.Type == typeTCP):
+			err = json.UnmarshalDecode(dec, into)
+		default:
+			err = dec.SkipValue()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+type weightedClusters struct {
+	Clusters []struct {
+		Name string `json:"name"`
+	} `json:"clusters"`
+}
+
+type routeSource struct {
+	Name string `json:"route_config_name"`
+}
+
+type routeConfig struct {
+	Name  string        `json:"name"`
+	Hosts []virtualHost `json:"virtual_hosts"`
+	VHDS  *struct{}     `json:"vhds"`
+}
+
+type virtualHost struct {
+	Matcher *struct{} `json:"matcher"`
+	Routes  []route   `json:"routes"`
+}
+
+type route struct {
+	To *struct {
+		Cluster  string           `json:"cluster"`
+		Weighted weightedClusters `json:"weighted_clusters"`
+	} `json:"route"`
+	Redirect *struct{} `json:"redirect"`
+}
+
+// targets returns the clusters that these routes lead to; complete is false when some route chooses its cluster at run time.
+func (r *routeConfig) targets() (clusters []string, redirects, complete bool) {
+	complete = r.VHDS == nil
+	for _, host := range r.Hosts {
+		complete = complete && host.Matcher == nil
+		for _, route := range host.Routes {
+			redirects = redirects || route.Redirect != nil
+			if route.To == nil {
+				continue
+			}
+			names, known := oneOf(route.To.Cluster, route.To.Weighted)
+			clusters = append(clusters, names...)
+			complete = complete && known
+		}
+	}
+	slices.Sort(clusters)
+	return slices.Compact(clusters), redirects, complete
+}
+
+// oneOf returns the cluster or the weighted clusters; known is false when one of them is named at run time.
+func oneOf(cluster string, weighted weightedClusters) (names []string, known bool) {
+	if cluster != "" {
+		return []string{cluster}, true
+	}
+	known = len(weighted.Clusters) > 0
+	for _, w := range weighted.Clusters {
+		if known = known && w.Name != ""; w.Name != "" {
+			names = append(names, w.Name)
+		}
+	}
+	return names, known
+}
+
+// readConfigs decodes the resources of a /config_dump?resource= reply one at a time.
+func readConfigs[T any](body io.Reader, each func(T)) error {
+	s := newStream(body, maxConfig)
+	err := s.object(func(name string) error {
+		if name != "configs" {
+			return s.skip()
+		}
+		return s.array(func() error {
+			var resource T
+			if err := s.value(&resource); err != nil {
+				return err
+			}
+			each(resource)
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read config dump: %w", err)
+	}
+	return s.end()
+}

@@ -1,0 +1,61 @@
+package envoy
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	share     = 20                     // whoever answers spends at most 1/20 of its time on us
+	tooDear   = time.Second / share    // what costs more cannot be read once a second
+	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share × its cost
+	statsPace = 250 * time.Millisecond // while hosts have requests the statistics cannot change the verdict, so they may be this old
+	lookPace  = time.Second            // how often the listeners are compared
+	flushPace = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
+)
+
+// price remembers what a rung cost and whether it was given up.
+type price struct {
+	dear    int    // reads in a row above tooDear
+	why     string // it is demoted
+	err     error  // it is not allowed; nil when it is only too dear
+	retryAt time.Time
+}
+
+// readable reports whether the rung may be read now. Forced, it may be read although it is too dear: nothing better is left.
+func (p *price) readable(now time.Time, forced bool) bool {
+	return p.why == "" || !now.Before(p.retryAt) || forced && p.err == nil
+}
+
+// paid books a read. One slow answer may be somebody else's query on the same thread, two in a row are a price.
+func (p *price) paid(now time.Time, took time.Duration) {
+	if took <= tooDear {
+		p.dear, p.why, p.err = 0, "", nil
+		return
+	}
+	if p.dear++; p.dear >= 2 {
+		p.why = fmt.Sprintf("takes %s, more than %s of each second", took.Round(time.Millisecond), tooDear)
+		p.retryAt = now.Add(max(retryDear, 2*share*took))
+	}
+}
+
+// refused books an answer such as 403, which a second try will not cure soon.
+func (p *price) refused(now time.Time, err error) {
+	p.why, p.err, p.retryAt = err.Error(), err, now.Add(retryDear)
+}
+
+// prices are the prices of the rungs.
+type prices struct{ clusters, gauges, counters, flush price }
+
+func (p *prices) demoted() []string {
+	var all []string
+	for _, rung := range []struct {
+		name string
+		*price
+	}{{"clusters", &p.clusters}, {"http and listener_cx", &p.gauges}, {"arrival counters", &p.counters}, {"total_connections", &p.flush}} {
+		if rung.why != "" {
+			all = append(all, rung.name+": "+rung.why)
+		}
+	}
+	return all
+}
