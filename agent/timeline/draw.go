@@ -108,7 +108,7 @@ func (c *canvas) row(label, color string, cells []rune, after string) {
 	}
 	line := pad(c.short(label, labelWidth), labelWidth) + " " + c.paint(color, plot)
 	if after != "" {
-		line += " " + fmt.Sprintf("%*s", timeWidth, after)
+		line += " " + fmt.Sprintf("%*s", timeWidth, c.short(after, timeWidth))
 	}
 	c.line(line)
 }

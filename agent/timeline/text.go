@@ -80,6 +80,9 @@ func (v Verdict) cutText() string {
 	for _, what := range slices.Sorted(maps.Keys(v.Cut)) {
 		texts = append(texts, fmt.Sprintf("%s %d", plain(what), v.Cut[what]))
 	}
+	if len(texts) == 0 && v.Outcome != "clean" { // what could not be read may have been cut
+		return "nothing seen"
+	}
 	return cmp.Or(strings.Join(texts, " + "), "nothing")
 }
 
