@@ -182,7 +182,7 @@ func grpcServer(t *testing.T, s *countingService) (addr string) {
 	s.conns = &connections{Listener: listener}
 	server := grpc.NewServer()
 	api.RegisterDemoServiceServer(server, s)
-	go server.Serve(s.conns)
+	go func() { _ = server.Serve(s.conns) }() // until Stop
 	t.Cleanup(server.Stop)
 	return listener.Addr().String()
 }
