@@ -1,0 +1,28 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// sharedLibraries lists the loader and the libraries that a dynamically linked program needs on this machine, each at the
+// path where the loader will look for it. It asks ldd, and fails where ldd does: for a static program too.
+func sharedLibraries(program string) ([]File, error) {
+	out, err := exec.Command("ldd", program).Output()
+	if err != nil {
+		return nil, fmt.Errorf("ask ldd for the libraries of %s: %w", program, err)
+	}
+	var files []File
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "not found") {
+			return nil, fmt.Errorf("library of %s is missing here: %s", program, strings.TrimSpace(line))
+		}
+		for _, word := range strings.Fields(line) {
+			if strings.HasPrefix(word, "/") {
+				files = append(files, File{Source: word, Path: word})
+			}
+		}
+	}
+	return files, nil
+}
