@@ -1,0 +1,152 @@
+package deploy_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const hookPort = 9909
+
+func TestGracePeriodOfThePodIsWhatTheAgentIsTold(t *testing.T) {
+	for name, pod := range podsWithAgent(t) {
+		want := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
+		got, err := time.ParseDuration(flag(agent(pod), "grace-period"))
+		if err != nil || got != want {
+			t.Errorf("%s: --grace-period=%v (%v), terminationGracePeriodSeconds is %v", name, got, err, want)
+		}
+	}
+}
+
+func TestHooksOfThePodAreTheOnesTheAgentExpects(t *testing.T) {
+	for name, pod := range podsWithAgent(t) {
+		var called []string
+		for _, container := range containers(pod) {
+			if container.Lifecycle == nil || container.Lifecycle.PreStop == nil {
+				continue
+			}
+			get := container.Lifecycle.PreStop.HTTPGet
+			if get == nil || get.Port.IntValue() != hookPort {
+				t.Errorf("%s: preStop of %s is %+v, want httpGet on port number %d", name, container.Name, container.Lifecycle.PreStop, hookPort)
+				continue
+			}
+			called = append(called, strings.TrimPrefix(get.Path, "/prestop/"))
+		}
+		expected := strings.Split(flag(agent(pod), "hooks"), ",")
+		slices.Sort(called)
+		slices.Sort(expected)
+		if !slices.Equal(called, expected) {
+			t.Errorf("%s: the pod calls the hooks %v, --hooks says %v", name, called, expected)
+		}
+	}
+}
+
+func TestTheAgentStandsWhereItCanDoItsWork(t *testing.T) {
+	place := map[string][]string{ // containers in the order kubelet starts them
+		"native": {"drain-agent", "proxy", "app"}, "better-service": {"drain-agent", "proxy", "app"},
+		"classic": {"proxy", "drain-agent", "app"}, "job": {"drain-agent", "proxy", "app"}, "gateway": {"drain-agent", "proxy"},
+	}
+	for name, pod := range podsWithAgent(t) {
+		var order []string
+		for _, container := range containers(pod) {
+			order = append(order, container.Name)
+		}
+		if !slices.Equal(order, place[name]) {
+			t.Errorf("%s: containers %v, want %v", name, order, place[name])
+		}
+	}
+}
+
+// Istio leaves the traffic of UID 1337 alone, and the restricted Pod Security level refuses root.
+func TestUserIsNeitherRootNorIstios(t *testing.T) {
+	for name, pod := range podsWithAgent(t) {
+		if uid := pod.SecurityContext.RunAsUser; uid == nil || *uid == 0 || *uid == 1337 {
+			t.Errorf("%s: runAsUser %v", name, uid)
+		}
+	}
+}
+
+func podsWithAgent(t *testing.T) map[string]corev1.PodSpec {
+	t.Helper()
+	pods := map[string]corev1.PodSpec{}
+	files, err := filepath.Glob("manifests/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		for _, pod := range podsOf(t, file) {
+			if agent(pod) != nil {
+				pods[strings.TrimSuffix(filepath.Base(file), ".yaml")] = pod
+			}
+		}
+	}
+	if len(pods) != 5 {
+		t.Fatalf("found an agent in %d manifests, want 5: run deploy/render?", len(pods))
+	}
+	return pods
+}
+
+func podsOf(t *testing.T, file string) []corev1.PodSpec {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pods []corev1.PodSpec
+	for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal(document, &kind); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		switch kind.Kind {
+		case "Deployment":
+			var deployment appsv1.Deployment
+			strict(t, file, document, &deployment)
+			pods = append(pods, deployment.Spec.Template.Spec)
+		case "Job":
+			var job batchv1.Job
+			strict(t, file, document, &job)
+			pods = append(pods, job.Spec.Template.Spec)
+		}
+	}
+	return pods
+}
+
+func strict(t *testing.T, file string, document []byte, object any) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict(document, object); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+// containers lists them in start order.
+func containers(pod corev1.PodSpec) []corev1.Container {
+	return slices.Concat(pod.InitContainers, pod.Containers)
+}
+
+func agent(pod corev1.PodSpec) *corev1.Container {
+	all := containers(pod)
+	if i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == "drain-agent" }); i >= 0 {
+		return &all[i]
+	}
+	return nil
+}
+
+func flag(container *corev1.Container, name string) string {
+	for _, arg := range container.Args {
+		if value, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
