@@ -112,7 +112,7 @@ func blind() story {
 		Time: t0.Add(26903 * time.Millisecond), Level: timeline.LevelError, Outcome: "deadline", TotalMS: 26903,
 		Phases: map[string]int64{"confirming": 11, "announcing": 2000, "draining": 23989, "stopping": 902, "finished": 1},
 		InFlightCurve: [][2]int64{
-			{11, 131}, {900, 139}, {2011, 120}, {2600, 117}, {3200, 101}, {3900, 96}, {15000, 41}, {17000, 22}, {20900, 9},
+			{11, 131}, {900, 139}, {2011, 120}, {2600, 117}, {3200, 101}, {3900, 96}, {15000, 41}, {17000, 22}, {20900, 9}, {24000, 7}, {25000, 4},
 		},
 		NewConnectionsAfterT0: new(int64(212)), HeldLongest: "app", Cut: map[string]int64{"app": 3},
 		Trigger: "hook proxy", Reason: "grace 30s was not enough: app had 3 in flight, proxy could not be read",

@@ -74,6 +74,16 @@ func TestDecodeReportsOnlyReadErrors(t *testing.T) {
 	}
 }
 
+func TestDecodeSkipsLinesThatAreTooLong(t *testing.T) {
+	b, err := timeline.Event{Reason: strings.Repeat("x", 257<<10)}.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := decodeAll(t, bytes.NewReader(b)); len(lines) != 0 {
+		t.Errorf("a line of %d bytes was kept", len(b))
+	}
+}
+
 func TestDecodeStopsWhenAsked(t *testing.T) {
 	file, err := os.Open("testdata/golden.jsonl")
 	if err != nil {

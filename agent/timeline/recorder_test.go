@@ -2,6 +2,7 @@ package timeline_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -136,10 +137,13 @@ func TestTerminationAlwaysFits(t *testing.T) {
 	v := *blind().verdict
 	v.Reason = strings.Repeat("<because> ", 900)
 	v.Cut = map[string]int64{}
+	for i := range int64(60) {
+		v.Cut[fmt.Sprintf("container-%d", i)] = i
+	}
 	for i := range int64(5000) {
 		v.InFlightCurve = append(v.InFlightCurve, [2]int64{30_000_000 + i*25, 1_000_000 + i%97})
 	}
-	for limit := 0; limit <= 4096; limit += 1 + limit/16 {
+	for limit := 0; limit <= 4096; limit += 1 + limit/6 {
 		s := v.Termination(limit)
 		if len(s) > max(limit, 2) || !json.Valid([]byte(s)) {
 			t.Fatalf("limit %d: %d bytes: %s", limit, len(s), s)
