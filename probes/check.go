@@ -150,7 +150,9 @@ func (c *check) loop(ctx context.Context) {
 		if err == nil && c.latch {
 			return
 		}
-		if !pause(ctx, r, c.Every) {
+		select {
+		case <-time.After(c.Every):
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -163,19 +165,4 @@ func (c *check) record(err error) (differs bool) {
 	differs = (c.last == nil) != (err == nil)
 	c.last = err
 	return differs
-}
-
-// pause waits for the run to end, however long it takes, and then for d.
-func pause(ctx context.Context, r *run, d time.Duration) bool {
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return false
-	}
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -2,8 +2,8 @@ package probes
 
 import (
 	"context"
-	"errors"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,43 +158,75 @@ func (s *fakeStream) Context() context.Context { return s.ctx }
 
 func (s *fakeStream) Send(r *healthpb.HealthCheckResponse) error {
 	s.sent = append(s.sent, r.Status)
-	if len(s.sent) > 4 {
-		return errors.New("too many")
-	}
 	return nil
 }
 
-func TestGRPCWatchSeesChecksThatTellNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var onDemand, background toggle
-		r := registry(t, Config{Readiness: []Check{{Name: "a", Run: onDemand.run}, {Name: "b", Every: 10 * time.Second, Run: background.run}}})
-		synctest.Wait() // the first background run
-		ctx, cancel := context.WithCancel(t.Context())
-		stream := &fakeStream{ctx: ctx}
-		done := make(chan error)
-		go func() { done <- health{registry: r}.Watch(&healthpb.HealthCheckRequest{}, stream) }()
-		synctest.Wait()
-		onDemand.fail("x")
-		time.Sleep(watchPeriod)
-		synctest.Wait()
-		onDemand.pass()
-		time.Sleep(watchPeriod)
-		synctest.Wait()
-		background.fail("y")
-		time.Sleep(10*time.Second - 2*watchPeriod)
-		synctest.Wait()
+func (s *fakeStream) want(t *testing.T, want ...healthpb.HealthCheckResponse_ServingStatus) {
+	t.Helper()
+	if !slices.Equal(s.sent, want) {
+		t.Errorf("sent %v, want %v", s.sent, want)
+	}
+}
+
+// watching runs Watch of readiness in the current bubble until the test ends.
+func watching(t *testing.T, r *Registry) *fakeStream {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	stream := &fakeStream{ctx: ctx}
+	done := make(chan error)
+	go func() { done <- health{registry: r}.Watch(&healthpb.HealthCheckRequest{Service: "readiness"}, stream) }()
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; status.Code(err) != codes.Canceled {
 			t.Errorf("Watch ended with %v", err)
 		}
-		want := []healthpb.HealthCheckResponse_ServingStatus{serving, notServing, serving, notServing}
-		if len(stream.sent) != len(want) {
-			t.Fatalf("sent %v, want %v", stream.sent, want)
-		}
-		for i := range want {
-			if stream.sent[i] != want[i] {
-				t.Errorf("sent %v, want %v", stream.sent, want)
-			}
-		}
 	})
+	synctest.Wait()
+	return stream
+}
+
+func TestGRPCWatchSeesAnOnDemandCheckWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c toggle
+		stream := watching(t, registry(t, Config{Readiness: []Check{{Name: "a", Run: c.run}}}))
+		c.fail("x")
+		time.Sleep(watchPeriod)
+		synctest.Wait()
+		c.pass()
+		time.Sleep(watchPeriod)
+		synctest.Wait()
+		stream.want(t, serving, notServing, serving)
+	})
+}
+
+func TestGRPCWatchSeesABackgroundCheckAndTheOwnerAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c toggle
+		r := registry(t, Config{Readiness: []Check{{Name: "b", Every: 10*time.Second + watchPeriod/2, Run: c.run}}})
+		synctest.Wait() // the first run
+		stream := watching(t, r)
+		c.fail("y")
+		time.Sleep(10*time.Second + watchPeriod/2)
+		synctest.Wait()
+		stream.want(t, serving, notServing)
+		c.pass()
+		time.Sleep(10*time.Second + watchPeriod/2)
+		synctest.Wait()
+		stream.want(t, serving, notServing, serving)
+		r.FailReadiness("draining")
+		synctest.Wait()
+		stream.want(t, serving, notServing, serving, notServing)
+	})
+}
+
+func TestGRPCAnEndedWatchMakesRoom(t *testing.T) {
+	r := registry(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 2 * maxWatches {
+		err := health{registry: r}.Watch(&healthpb.HealthCheckRequest{}, &fakeStream{ctx: ctx})
+		if status.Code(err) != codes.Canceled {
+			t.Fatalf("watch %d: %v", i+1, err)
+		}
+	}
 }

@@ -145,6 +145,19 @@ func TestAHangingCheckFailsInTimeAndIsNotStartedTwice(t *testing.T) {
 	})
 }
 
+func TestALateResultDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Millisecond); return nil }
+		obedient := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		r := registry(t, Config{Startup: []Check{{Name: "late", Run: late}, {Name: "obedient", Run: obedient}}})
+		for range 2 {
+			wantReport(t, r.Ask(t.Context(), Startup), false,
+				"[-]late failed: no answer within 800ms", "[-]obedient failed: no answer within 800ms")
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 func TestQuestionsAtTheSameTimeShareARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int64
