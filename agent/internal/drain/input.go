@@ -73,6 +73,7 @@ type ProxyFacts struct {
 	DrainTime time.Duration // the window of that strategy
 	Directed  bool          // it has listeners of traffic direction INBOUND
 	Uptime    time.Duration // of the Envoy process, at the time of the input
+	Replaced  bool          // it is another process than the one before: nothing that was done is in force
 }
 
 // Journal is what an earlier agent process did to the Envoy that still runs.

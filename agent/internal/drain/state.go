@@ -46,15 +46,16 @@ type State struct {
 
 // Hook is what is known of one container.
 type Hook struct {
-	Held      bool          // kubelet, or somebody, waits for our answer
-	Called    time.Duration // when the held call came
-	Released  bool          // answered in this stop
-	Would     bool          // observe mode: would have been answered
-	WouldAt   time.Duration
-	Live      Liveness
-	LiveAt    time.Duration
-	GoneSince time.Duration // of the first of the looks in a row that saw it gone
-	SeenUp    bool
+	Held       bool          // kubelet, or somebody, waits for our answer
+	Called     time.Duration // when the held call came
+	Released   bool          // answered in this stop
+	AnsweredAt time.Duration
+	Would      bool // observe mode: would have been answered
+	WouldAt    time.Duration
+	Live       Liveness
+	LiveAt     time.Duration
+	GoneSince  time.Duration // of the first of the looks in a row that saw it gone
+	SeenUp     bool
 }
 
 // goneTwice is how far apart two looks must lie before a container counts as gone: one look may meet a listener that is just being replaced.

@@ -56,6 +56,9 @@ func (s *State) take(p *Policy, in Input) {
 		s.seen(p, in)
 	case Described:
 		s.Facts, s.FactsAt = in.Facts, s.Now
+		if in.Facts.Replaced {
+			s.Done &^= FailHealth | DrainInbound | HandOver
+		}
 	case Acted:
 		s.acted(in)
 	case AskedDrain:
@@ -146,7 +149,7 @@ func (s *State) enter(to Phase, why Why, d *Decision) {
 func (s *State) answer(d *Decision, who Set) {
 	for id := ID(0); id <= Stranger; id++ {
 		if h := &s.Hooks[id]; who.Has(id) && h.Held {
-			h.Held, h.Released = false, true
+			h.Held, h.Released, h.AnsweredAt = false, true, s.Now
 			d.Release = d.Release.With(id)
 		}
 	}

@@ -1,0 +1,115 @@
+package conductor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+)
+
+// journal is a file that says what was done to Envoy, so that the next agent process can undo or resume it. It is replaced as a
+// whole, and removed when nothing is in force.
+type journal struct {
+	path string
+	mu   sync.Mutex
+	now  entry
+}
+
+type entry struct {
+	Time         time.Time `json:"time"`
+	Epoch        string    `json:"envoy"` // the Envoy process it was done to
+	HealthFailed bool      `json:"health_failed"`
+	Drained      bool      `json:"listeners_drained"`
+	Maintenance  bool      `json:"maintenance"`
+}
+
+// load returns what an earlier process did to the Envoy of this epoch. Maintenance is the operator's wish and outlives Envoys.
+func (j *journal) load(epoch string) (drain.Journal, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	data, err := os.ReadFile(j.path)
+	if j.path == "" || err != nil {
+		return drain.Journal{}, false
+	}
+	var e entry
+	if json.Unmarshal(data, &e) != nil {
+		return drain.Journal{}, false
+	}
+	same := e.Epoch == epoch
+	j.now = e
+	if !same {
+		j.now.HealthFailed, j.now.Drained = false, false
+	}
+	left := drain.Journal{Maintenance: e.Maintenance, HealthFailed: same && e.HealthFailed, Drained: same && e.Drained}
+	return left, left != drain.Journal{}
+}
+
+// before writes down what is about to be done.
+func (j *journal) before(a drain.Actions, epoch string) error {
+	if a&(drain.FailHealth|drain.DrainInbound|drain.HandOver) == 0 {
+		return nil
+	}
+	return j.change(func(e *entry) {
+		e.Epoch = epoch
+		e.HealthFailed = e.HealthFailed || a == drain.FailHealth
+		e.Drained = e.Drained || a != drain.FailHealth
+	})
+}
+
+// after writes down that something was undone.
+func (j *journal) after(a drain.Actions) error {
+	if a != drain.PassHealth {
+		return nil
+	}
+	return j.change(func(e *entry) { e.HealthFailed = false })
+}
+
+// maintenance writes down that an operator's drain is in force, or no longer.
+func (j *journal) maintenance(on bool) error {
+	return j.change(func(e *entry) { e.Maintenance = on })
+}
+
+func (j *journal) change(how func(*entry)) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	before := j.now
+	how(&j.now)
+	if j.path == "" || j.now == before {
+		return nil
+	}
+	if !j.now.HealthFailed && !j.now.Drained && !j.now.Maintenance {
+		if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove journal: %v", err)
+		}
+		return nil
+	}
+	j.now.Time = time.Now()
+	data, err := json.Marshal(j.now)
+	if err != nil {
+		return fmt.Errorf("write journal: %v", err)
+	}
+	return replace(j.path, data)
+}
+
+// replace writes a file so that a reader, or a crash, sees the old content or the new one.
+func replace(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".journal-*")
+	if err != nil {
+		return fmt.Errorf("write journal: %v", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write journal: %v", err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("write journal: %v", err)
+	}
+	return nil
+}

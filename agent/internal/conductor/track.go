@@ -1,0 +1,206 @@
+package conductor
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/timeline"
+)
+
+// track gathers, in the course of a drain, what its verdict will say. It decides nothing.
+type track struct {
+	began   bool
+	t0      time.Duration // of this drain; the core forgets it with the last decision
+	trigger string
+	late    *int64 // arrivals after the first answer
+	came    *int64 // new connections since T0
+	phases  map[string]time.Duration
+	last    time.Duration // when follow was called last
+	curve   timeline.Curve
+	waited  map[string]time.Duration // by reason
+	waiting string
+	idle    drain.Count // connections open when the first hook was answered
+	score   *float64    // the same moment's
+	cut     map[string]int64
+	stopped string // why stopping began
+	rung    string // of the newest proxy sample
+	asked   string // the operator's reason
+}
+
+func newTrack() track {
+	return track{phases: map[string]time.Duration{}, waited: map[string]time.Duration{}, cut: map[string]int64{}}
+}
+
+// follow adds up the time since the last decision, and looks at what is in flight when hooks are answered.
+func (t *track) follow(c *Conductor, d drain.Decision) {
+	s := &c.state
+	if t.began {
+		t.phases[d.From.String()] += s.Now - t.last
+		if t.waiting != "" {
+			t.waited[t.waiting] += s.Now - t.last
+		}
+		t.point(c)
+	}
+	if s.T0 != 0 {
+		t.t0, t.trigger = s.T0, c.trigger()
+		t.countArrivals(s)
+	}
+	t.began = s.T0 != 0 || d.To == drain.Maintenance
+	t.last = s.Now
+	t.waiting = waitedFor(&c.cfg.Policy, d.Waiting)
+	if d.To == drain.Stopping && d.From != drain.Stopping {
+		t.stopped = c.because(d.Why)
+		t.idle = c.openConns()
+		if score, known := drain.Score(&c.cfg.Policy, s); known {
+			t.score = &score
+		}
+	}
+	if d.From == drain.Stopping && d.Release != 0 || d.To == drain.Finished {
+		t.cutNow(c)
+	}
+}
+
+// waitedFor names who is waited for, without the numbers, so that times add up.
+func waitedFor(p *drain.Policy, w drain.Why) string {
+	switch w.Code {
+	case drain.ProxyBusy:
+		return "proxy in flight"
+	case drain.ProxyUnknown:
+		return "proxy unreadable"
+	case drain.AppBusy:
+		return p.Name(w.Who) + " in flight"
+	case drain.AppUnknown:
+		return p.Name(w.Who) + " unreadable"
+	case drain.Propagating:
+		return "propagation"
+	case drain.NewConnectionsCome:
+		return "new connections"
+	case drain.ArrivalsUnknown:
+		return "arrivals unreadable"
+	case drain.ScoreHigh:
+		return "idle connections that may come back"
+	case drain.WaitingForEnd:
+		return "end of " + p.Name(w.Who)
+	default:
+		return ""
+	}
+}
+
+func (t *track) point(c *Conductor) {
+	proxy := c.state.Proxy.InFlight.Count
+	app, _ := c.appInFlight()
+	n, known := proxy.N, proxy.Known
+	if app != nil {
+		n, known = max(n, *app), true
+	}
+	if known {
+		t.curve.Add((c.state.Now - t.t0).Milliseconds(), n)
+	}
+}
+
+// cutNow notes what is in flight while processes are being let go. A count that reached zero before the end was not cut.
+func (t *track) cutNow(c *Conductor) {
+	set := func(name string, n drain.Count) {
+		if n.Known && n.N > 0 {
+			t.cut[name] = n.N
+		} else if n.Known {
+			delete(t.cut, name)
+		}
+	}
+	set("proxy", c.state.Proxy.InFlight.Count)
+	for i, source := range c.cfg.World.Apps {
+		set(c.cfg.Policy.Name(source.Container), c.state.Sources[i].Count)
+	}
+}
+
+func (t *track) heldLongest() string {
+	longest, name := time.Duration(0), ""
+	for who, d := range t.waited {
+		if d > longest || d == longest && who < name {
+			longest, name = d, who
+		}
+	}
+	return name
+}
+
+// conclude writes the verdict of the drain that ends with this decision, and starts afresh.
+func (c *Conductor) conclude(d drain.Decision) {
+	t := &c.track
+	v := timeline.Verdict{
+		Time: time.Now(), Level: timeline.LevelInfo, Outcome: d.Verdict.String(), TotalMS: c.total().Milliseconds(),
+		Phases: map[string]int64{}, InFlightCurve: t.curve.Points(), IdleConnectionsLeft: pointer(t.idle), Score: t.score,
+		HeldLongest: t.heldLongest(), Cut: t.cut, Trigger: cmp.Or(t.trigger, "operator"), NewConnectionsAfterT0: t.came, ArrivalsAfterRelease: t.late, Reason: c.because(d.Why),
+	}
+	if t.stopped != "" && d.Verdict != drain.Aborted {
+		v.Reason = t.stopped
+	}
+	if d.Verdict.ExitCode() != 0 {
+		v.Level = timeline.LevelError
+	}
+	for name, spent := range t.phases {
+		v.Phases[name] = spent.Milliseconds()
+	}
+	if t.came != nil {
+		c.cfg.Metrics.NewConnections(*t.came)
+	}
+	c.cfg.Metrics.Drained(v.Outcome, c.total(), t.phases)
+	c.cfg.Recorder.Conclude(v)
+	rung, asked := t.rung, t.asked
+	c.track = newTrack()
+	c.track.rung, c.track.asked = rung, asked
+}
+
+// countArrivals takes the best record of new connections, the listeners' own before the sockets'.
+func (t *track) countArrivals(s *drain.State) {
+	for _, a := range []*drain.Arrivals{&s.Peers, &s.Conns} {
+		if a.Last.Known {
+			t.came = new(a.Count)
+		}
+	}
+	if s.Requests.Last.Known {
+		t.late = new(s.Requests.Late)
+	}
+}
+
+// total is the time since T0.
+func (c *Conductor) total() time.Duration {
+	var sum time.Duration
+	for _, spent := range c.track.phases {
+		sum += spent
+	}
+	return sum
+}
+
+// trigger names the facts that started the drain.
+func (c *Conductor) trigger() string {
+	s, p := &c.state, &c.cfg.Policy
+	var facts []string
+	for id := drain.ID(0); id <= drain.Stranger; id++ {
+		h := &s.Hooks[id]
+		if h.Held || h.Released || h.Would || s.Trigger.Has(id) && !(int(id) < len(p.Containers) && p.Containers[id].Agent) {
+			facts = append(facts, "hook "+p.Name(id))
+		}
+	}
+	if s.Sigterm {
+		facts = append(facts, "SIGTERM")
+	}
+	return strings.Join(facts, ", ")
+}
+
+func (c *Conductor) sawProxy(look ProxyLook) {
+	c.cfg.Metrics.PollTook(look.Took)
+	if look.Failure != "" {
+		c.cfg.Metrics.PollFailed(look.Failure)
+	}
+	c.cfg.Metrics.InFlight("proxy", look.Rung, look.InFlight.N, look.InFlight.Known)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if look.Rung != "" {
+		c.track.rung = look.Rung
+	}
+	if score, known := drain.Score(&c.cfg.Policy, &c.state); c.state.Phase.Terminating() {
+		c.cfg.Metrics.SetScore(score, known)
+	}
+}
