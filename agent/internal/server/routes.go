@@ -21,6 +21,11 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Metrics != nil {
 		mux.Handle("GET /metrics", reply(s.opts.Metrics))
 	}
+	if s.opts.Probes != nil {
+		asked := http.NewServeMux()
+		s.opts.Probes.RegisterHTTP(asked)
+		mux.Handle("/", reply(asked))
+	}
 	return mux
 }
 

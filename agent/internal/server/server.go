@@ -13,6 +13,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/drain-agent/drain-agent/probes"
 )
 
 // Limits of the two listeners. The hook port can be reached by every pod the network admits, so each connection is paid for:
@@ -49,10 +53,11 @@ type HookAnswer struct {
 
 // Options say where the faces are. An empty field switches its face off, unless said otherwise.
 type Options struct {
-	Listen    string       // host:port of hooks, probes, metrics and status; must be set
-	Control   string       // path of the control socket
-	TokenFile string       // file with the token that makes a hook call authentic; read at every call that carries one
-	Metrics   http.Handler // GET /metrics
+	Listen    string           // host:port of hooks, probes, metrics and status; must be set
+	Control   string           // path of the control socket
+	TokenFile string           // file with the token that makes a hook call authentic; read at every call that carries one
+	Metrics   http.Handler     // GET /metrics
+	Probes    *probes.Registry // /startupz, /livez, /readyz, /syntheticz and gRPC health, on the hook port
 	// Warn takes what a person should know and the agent can live with, each thing once. Nil drops it.
 	Warn func(problem string)
 }
@@ -64,6 +69,7 @@ type Server struct {
 	token   token
 	public  face
 	control face
+	grpc    *grpc.Server
 	serving sync.WaitGroup
 }
 
@@ -90,6 +96,9 @@ func New(agent Agent, opts Options) (*Server, error) {
 		opts.Warn(err.Error())
 	}
 	s.public = newFace(s.routes(), maxConns, opts.Warn)
+	if opts.Probes != nil {
+		s.addGRPC()
+	}
 	s.control = newFace(s.controlRoutes(), maxControlConns, opts.Warn)
 	s.control.http.ConnContext = withPeer
 	return s, nil
@@ -146,6 +155,9 @@ func (s *Server) Addr() net.Addr {
 // Shutdown closes the listeners and the connections on which nothing is asked, waits until every reply under way has left,
 // and returns. When ctx ends first, the rest is cut off and its error returned.
 func (s *Server) Shutdown(ctx context.Context) error {
+	if s.grpc != nil {
+		s.grpc.Stop() // a watch never ends by itself
+	}
 	err := errors.Join(s.public.stop(ctx), s.control.stop(ctx))
 	s.serving.Wait()
 	return err
