@@ -119,6 +119,7 @@ type names struct {
 	prefixes  []string // of inbound HTTP connection managers, sorted
 	tcp       bool     // some inbound traffic is not HTTP: http gauges do not see it
 	shared    bool     // a prefix is used by other listeners too: http gauges cannot be told apart
+	mixed     bool     // so is a listener's name in the statistics: all with port 0 on one address share it
 	listeners []string // "listener.<address>" of inbound listeners that accept by themselves, sorted
 }
 
@@ -148,6 +149,7 @@ func namesOf(picked, all []served, d destinations) names {
 		if slices.ContainsFunc(picked, func(s served) bool { return s.listener == other.listener }) {
 			continue
 		}
+		n.mixed = n.mixed || addresses["listener."+other.statAddress()]
 		for _, svc := range other.services {
 			n.shared = n.shared || prefixes[svc.prefix]
 		}

@@ -180,6 +180,9 @@ func (d *discovery) chooseStats(n names) error {
 		v.http, v.requests = nil, nil
 	}
 	v.conns, v.opened = suffixed("", n.listeners, ".downstream_cx_active"), suffixed("", n.listeners, ".downstream_cx_total")
+	if n.mixed {
+		v.conns, v.opened = nil, nil
+	}
 	var err error
 	if v.gauges, err = d.visible("Gauges", &v.http, &v.conns); err != nil {
 		return err
