@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ const peerVariable = "TRAFFIC_TEST_PEER"
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(peerVariable); addr != "" {
+		if many := os.Getenv(crowdVariable); many != "" {
+			os.Exit(beTheCrowd(addr, many))
+		}
 		os.Exit(beThePeer(addr))
 	}
 	os.Exit(m.Run())
@@ -81,29 +85,29 @@ type server struct {
 	conns chan net.Conn
 }
 
-func listen(t *testing.T, network, addr string) *server {
+func listen(t testing.TB, network, addr string) *server {
 	t.Helper()
 	ln, err := net.Listen(network, addr)
 	if err != nil {
 		t.Fatalf("this machine cannot listen on %s %s, which the test needs: %v", network, addr, err)
 	}
 	s := &server{Listener: ln, port: uint16(ln.Addr().(*net.TCPAddr).Port), conns: make(chan net.Conn, 1<<15)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var all []net.Conn // or the collector would close those that a test takes and drops
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
+			all = append(all, c)
 			s.conns <- c
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		ln.Close()
-		<-done
-		close(s.conns)
-		for c := range s.conns {
+		accepting.Wait()
+		for _, c := range all {
 			c.Close()
 		}
 	})

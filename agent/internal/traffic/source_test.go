@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -220,12 +219,9 @@ func TestHTTPStopsWithItsContext(t *testing.T) {
 }
 
 func TestHTTPIgnoresTheProxyOfTheEnvironment(t *testing.T) {
-	s := source(t, "prometheus:http://192.0.2.1/metrics#a")
-	_ = s
-	p := newPage("http://192.0.2.1/", "", 1)
-	if tr := p.client.Transport.(*http.Transport); tr.Proxy != nil {
-		got, err := tr.Proxy(&http.Request{URL: &url.URL{Scheme: "http", Host: "192.0.2.1"}})
-		t.Errorf("the client asks a proxy: %v, %v", got, err)
+	transport := newPage("http://192.0.2.1/", "", 1).client.Transport.(*http.Transport)
+	if transport.Proxy != nil { // the standard library reads the environment once, so a test cannot set it
+		t.Error("the client may ask a proxy")
 	}
 }
 
