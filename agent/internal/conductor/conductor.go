@@ -62,13 +62,13 @@ type World struct {
 // Metrics takes the figures of a drain as they arise.
 type Metrics interface {
 	SetPhase(phase string)
-	Drained(outcome string, total time.Duration, phases map[string]time.Duration)
+	PhaseLeft(phase string, spent time.Duration)
+	Verdict(outcome string, total time.Duration)
 	InFlight(side, rung string, n int64, known bool)
-	Held(container string, d time.Duration)
+	Hold(container string, held time.Duration)
 	NewConnections(n int64)
-	SetScore(score float64, known bool)
-	PollTook(d time.Duration)
-	PollFailed(kind string)
+	Score(score float64, known bool)
+	Poll(took time.Duration, failure string)
 	UnknownHook()
 }
 

@@ -149,7 +149,7 @@ func (c *Conductor) bark() {
 	c.end(drain.Watchdog.ExitCode())
 	go func() { // the recorder may be what hangs
 		budget := c.cfg.Policy.Budget()
-		c.cfg.Metrics.Drained(drain.Watchdog.String(), budget.Hard, nil)
+		c.cfg.Metrics.Verdict(drain.Watchdog.String(), budget.Hard)
 		c.cfg.Recorder.Conclude(timeline.Verdict{
 			Time: time.Now(), Level: timeline.LevelError, Outcome: drain.Watchdog.String(), TotalMS: budget.Hard.Milliseconds(),
 			Trigger: "hook or SIGTERM", Reason: "the agent's loop did not answer in time; the watchdog answered every hook",

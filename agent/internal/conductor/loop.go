@@ -92,7 +92,7 @@ func (c *Conductor) begin(ctx context.Context, d drain.Decision) {
 
 func (c *Conductor) answer(id drain.ID, d drain.Decision, held time.Duration) {
 	name := c.cfg.Policy.Name(id)
-	c.cfg.Metrics.Held(name, held)
+	c.cfg.Metrics.Hold(name, held)
 	c.record(timeline.Event{Level: timeline.LevelInfo, Action: timeline.Answer(name), Reason: c.because(d.Why)})
 	out := d.Verdict
 	if out == drain.None {

@@ -93,7 +93,7 @@ func (c *Conductor) readProxy() func(context.Context, time.Duration, time.Durati
 			c.note(look.Note)
 		}
 		note = look.Note
-		if proxy := c.proxyID(); proxy != drain.Nobody && look.Live != drain.Unseen {
+		if proxy := c.cfg.Policy.Proxy(); proxy != drain.Nobody && look.Live != drain.Unseen {
 			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live})
 		}
 		c.send(drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
@@ -118,15 +118,6 @@ func (c *Conductor) describe(ctx context.Context) bool {
 	}
 	c.send(drain.Input{Kind: drain.Described, Facts: d.Facts})
 	return true
-}
-
-func (c *Conductor) proxyID() drain.ID {
-	for i := range c.cfg.Policy.Containers {
-		if c.cfg.Policy.Containers[i].Proxy {
-			return drain.ID(i)
-		}
-	}
-	return drain.Nobody
 }
 
 func (c *Conductor) readApp(i int, source AppSource) func(context.Context, time.Duration, time.Duration) (time.Duration, bool) {

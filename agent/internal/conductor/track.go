@@ -88,16 +88,22 @@ func waitedFor(p *drain.Policy, w drain.Why) string {
 	}
 }
 
+// point adds to the curve while every configured source is known.
 func (t *track) point(c *Conductor) {
-	proxy := c.state.Proxy.InFlight.Count
-	app, _ := c.appInFlight()
-	n, known := proxy.N, proxy.Known
-	if app != nil {
-		n, known = max(n, *app), true
+	var n int64
+	proxy := c.state.Proxy.InFlight
+	if c.cfg.World.Proxy != nil {
+		if !proxy.Fresh(c.state.Now) {
+			return
+		}
+		n = proxy.N
 	}
-	if known {
-		t.curve.Add((c.state.Now - t.t0).Milliseconds(), n)
+	if app, _ := c.appInFlight(); app != nil {
+		n = max(n, *app)
+	} else if len(c.cfg.World.Apps) > 0 {
+		return
 	}
+	t.curve.Add((c.state.Now - t.t0).Milliseconds(), n)
 }
 
 // cutNow notes what is in flight while processes are being let go. A count that reached zero before the end was not cut.
@@ -145,7 +151,10 @@ func (c *Conductor) conclude(d drain.Decision) {
 	if t.came != nil {
 		c.cfg.Metrics.NewConnections(*t.came)
 	}
-	c.cfg.Metrics.Drained(v.Outcome, c.total(), t.phases)
+	c.cfg.Metrics.Verdict(v.Outcome, c.total())
+	for name, spent := range t.phases {
+		c.cfg.Metrics.PhaseLeft(name, spent)
+	}
 	c.cfg.Recorder.Conclude(v)
 	rung, asked := t.rung, t.asked
 	c.track = newTrack()
@@ -190,10 +199,7 @@ func (c *Conductor) trigger() string {
 }
 
 func (c *Conductor) sawProxy(look ProxyLook) {
-	c.cfg.Metrics.PollTook(look.Took)
-	if look.Failure != "" {
-		c.cfg.Metrics.PollFailed(look.Failure)
-	}
+	c.cfg.Metrics.Poll(look.Took, look.Failure)
 	c.cfg.Metrics.InFlight("proxy", look.Rung, look.InFlight.N, look.InFlight.Known)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,6 +207,6 @@ func (c *Conductor) sawProxy(look ProxyLook) {
 		c.track.rung = look.Rung
 	}
 	if score, known := drain.Score(&c.cfg.Policy, &c.state); c.state.Phase.Terminating() {
-		c.cfg.Metrics.SetScore(score, known)
+		c.cfg.Metrics.Score(score, known)
 	}
 }

@@ -95,8 +95,11 @@ func (p *Policy) Name(id ID) string {
 	return "unknown"
 }
 
-func (p *Policy) agent() ID { return p.find(func(c *Container) bool { return c.Agent }) }
-func (p *Policy) proxy() ID { return p.find(func(c *Container) bool { return c.Proxy }) }
+// Agent returns the container that we are, or Nobody.
+func (p *Policy) Agent() ID { return p.find(func(c *Container) bool { return c.Agent }) }
+
+// Proxy returns the container of the Envoy, or Nobody.
+func (p *Policy) Proxy() ID { return p.find(func(c *Container) bool { return c.Proxy }) }
 
 func (p *Policy) find(is func(*Container) bool) ID {
 	for i := range p.Containers {

@@ -87,7 +87,7 @@ func (s *State) facts(p *Policy) Set {
 		}
 	}
 	if s.Sigterm {
-		if agent := p.agent(); agent != Nobody {
+		if agent := p.Agent(); agent != Nobody {
 			set = set.With(agent)
 		} else {
 			set |= 1 << (MaxContainers + 1)

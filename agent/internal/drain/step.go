@@ -86,7 +86,7 @@ func (s *State) terminated(p *Policy) {
 		s.Sigterm, s.SigtermAt = true, s.Now
 	}
 	s.Authentic, s.Lone = true, false
-	if agent := p.agent(); agent != Nobody && s.Hooks[agent].Held && s.Hard == 0 {
+	if agent := p.Agent(); agent != Nobody && s.Hooks[agent].Held && s.Hard == 0 {
 		s.Hard = s.Now + lastSecond
 	}
 }

@@ -79,7 +79,7 @@ func (s *State) settling(p *Policy, d *Decision) {
 // urgent handles what ends the wait in every phase before stopping.
 func (s *State) urgent(p *Policy, d *Decision) bool {
 	b := p.Budget()
-	switch proxy := p.proxy(); {
+	switch proxy := p.Proxy(); {
 	case s.Finish:
 		s.beginStopping(p, FinishedByOperator, Why{Code: AskedToFinish}, d)
 	case s.Hard != 0:
@@ -226,7 +226,7 @@ func (s *State) stageName(p *Policy) ID {
 
 // lastBytes reports whether the next stage would stop an Envoy that is still sending.
 func (s *State) lastBytes(p *Policy) bool {
-	proxy := p.proxy()
+	proxy := p.Proxy()
 	return proxy != Nobody && p.ProxyAdmin && p.stage(proxy) == s.Stage+1 && !s.gone(proxy) && !p.Observe &&
 		s.Proxy.InFlight.Fresh(s.Now) && s.Proxy.InFlight.N > 0
 }

@@ -5,7 +5,7 @@ import "time"
 // zero reports whether every configured source reads zero and fresh, or else which one does not. A source stops counting only
 // when its process is proved gone. With since > 0 every reading must also have been taken after that time.
 func (s *State) zero(p *Policy, since time.Duration) (Why, bool) {
-	if proxy := p.proxy(); p.ProxyAdmin && !s.gone(proxy) {
+	if proxy := p.Proxy(); p.ProxyAdmin && !s.gone(proxy) {
 		if why, ok := s.reads0(s.Proxy.InFlight, since, ProxyBusy, ProxyUnknown, proxy); !ok {
 			return why, false
 		}
@@ -35,10 +35,10 @@ func (s *State) reads0(r Reading, since time.Duration, busy, unknown Code, who I
 
 // idle reports whether a container that is being replaced has nothing in flight, as far as anybody counts for it.
 func (s *State) idle(p *Policy, id ID) bool {
-	if id == p.agent() {
+	if id == p.Agent() {
 		return true
 	}
-	if id == p.proxy() {
+	if id == p.Proxy() {
 		return s.Proxy.InFlight.Fresh(s.Now) && s.Proxy.InFlight.N == 0
 	}
 	counted := false

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the whole command line. Every flag has an environment twin: --grace-period is DRAIN_AGENT_GRACE_PERIOD.
+type cli struct {
+	Run     runFlags    `cmd:"" default:"withargs" help:"Coordinate the pod's shutdown. This is what the container runs."`
+	Hook    hookCmd     `cmd:"" help:"Call a stop hook over the control socket and block like GET /prestop/NAME. For exec hooks."`
+	Install installCmd  `cmd:"" help:"Copy this binary into a directory, for exec hooks of images that lack it."`
+	Wait    waitCmd     `cmd:"" help:"Block until Envoy answers that it is ready."`
+	Probe   probeCmd    `cmd:"" help:"Ask an HTTP URL or a gRPC health service. Exit code 0: healthy."`
+	Drain   drainCmd    `cmd:"" help:"Take the pod out of service until undrain: readiness and Envoy's health check fail."`
+	Undrain undrainCmd  `cmd:"" help:"Put the pod back into service."`
+	Finish  finishCmd   `cmd:"" help:"End a drain under way now: answer the hooks in order."`
+	Status  statusCmd   `cmd:"" help:"Show the phase, the time left, what is in flight and what is waited for."`
+	Version versionFlag `cmd:"" help:"Print the version."`
+}
+
+// runFlags are the flags of drain-agent run. Values are read leniently, so that every problem can be told at once; see config.go.
+type runFlags struct {
+	Listen    string `default:":9909" help:"Address of hooks, probes, metrics and status. Kubelet calls the pod IP, so not loopback."`
+	Control   string `default:"/run/drain-agent/control.sock" help:"Unix socket for operators and exec hooks; its directory also keeps the journal. Empty: none."`
+	DrainFile string `name:"drain-file" help:"While this file exists the pod is in maintenance, as after the verb drain."`
+	Mode      string `default:"drain" help:"drain, or observe: change nothing, answer hooks after --observe-sleep, log what drain would have done."`
+
+	GracePeriod value[time.Duration] `default:"30s" help:"terminationGracePeriodSeconds as the pod has it. Kubernetes does not tell it to containers."`
+	Margin      value[time.Duration] `default:"2s" help:"All hooks are answered this long before the grace period ends."`
+	Hooks       string               `default:"app,proxy,agent" help:"Containers that have a stop hook here; agent is this one."`
+	StopOrder   string               `default:"app,proxy" help:"Who is let go after whom: comma is then, plus is together (app+worker,otel,proxy)."`
+	OutlivesMe  string               `name:"outlives-me" help:"Containers that end after the agent: native sidecars that stand before it, such as proxy under Istio."`
+	Stop        []string             `sep:"none" help:"NAME=DURATION: a container's share of the grace period from SIGTERM to its end. Default app=5s, others 2s." placeholder:"app=5s"`
+	ObserveNap  []string             `name:"observe-sleep" sep:"none" help:"NAME=DURATION: how long the container's hook sleeps today (--mode=observe)." placeholder:"app=5s"`
+
+	Proxy      string   `default:"auto" help:"Who owns the Envoy: auto, envoy or istio."`
+	EnvoyAdmin string   `default:"http://127.0.0.1:15000" help:"Envoy's admin: http://HOST:PORT or unix:///PATH. Empty: timer mode, Envoy is not read."`
+	AppSource  []string `sep:"none" help:"[NAME=]SOURCE of the requests the container NAME (app) holds: prometheus:URL#metric{labels}, json:URL#/pointer, file:PATH, socket:PORT, none." placeholder:"prometheus:http://127.0.0.1:8090/metrics#active_requests"`
+	Watch      []string `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended. Default for the app: the port that Envoy sends inbound traffic to." placeholder:"app=port:8080"`
+	AppDrain   string   `name:"app-drain-url" help:"POSTed when draining begins, so that the app can close streams and WebSockets politely."`
+	ExitWith   string   `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
+
+	Preset      string               `default:"kube-proxy" help:"Who sends new connections to the pod: kube-proxy, istio, alb, nlb or gclb. Sets the seven values below that are not given."`
+	Propagation value[time.Duration] `help:"How long after the pod's deletion new connections must be expected. Preset kube-proxy: 1.5s."`
+	AnnounceMax value[time.Duration] `help:"Longest wait for new connections to cease before draining begins. Preset kube-proxy: 2s."`
+	QuietMin    value[time.Duration] `help:"Silence of new connections that counts. Preset kube-proxy: 500ms."`
+	QuietMax    value[time.Duration] `help:"Longest wait for silence while draining. Preset kube-proxy: 15s."`
+	Exposure    value[time.Duration] `help:"How long a client can still hit us after the first process was told to stop. Default 200ms; 5ms where the proxy stops first."`
+	Background  value[float64]       `default:"0" help:"Requests per second through Envoy that are probes and scrapes."`
+	AcceptLoss  value[float64]       `default:"0.02" help:"Stopping score that is low enough: requests that stopping now would hit."`
+	DrainMax    value[time.Duration] `default:"0s" help:"Longest draining; 0: what the grace period leaves."`
+	Settle      value[time.Duration] `default:"200ms" help:"How long zero must hold."`
+
+	ConfirmWindow value[time.Duration] `default:"1s" help:"A second container's hook within it makes a pod stop; alone it is a container restart."`
+	RestartMax    value[time.Duration] `default:"2s" help:"Longest hold of a container that is restarted alone; a pod deletion waits behind it."`
+	Poll          value[time.Duration] `default:"25ms" help:"Shortest period between readings; stretched so that who answers spends at most 5 % on us."`
+	FailReadiness string               `default:"never" help:"When readiness fails on a pod stop: never, draining or trigger (for balancers that probe us themselves)."`
+	QuitProxy     value[bool]          `default:"false" help:"Send Envoy /quitquitquit at the end."`
+	TokenFile     string               `help:"File with the token that hook calls carry in the header Drain-Agent-Token; allows what cannot be undone."`
+
+	LogFormat      string `default:"json" help:"json or text."`
+	TerminationLog string `default:"/dev/termination-log" help:"Where the verdict is left for the pod's status. Empty: nowhere."`
+}
+
+// value is a flag that remembers what was wrong with it instead of stopping the parser at the first problem.
+type value[T any] struct {
+	v   T
+	set bool   // given by a person or by a default
+	bad string // the text that could not be read
+}
+
+// Decode reads the flag's text; it never fails.
+func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		return err
+	}
+	parsed, err := parse[T](text)
+	if err != nil {
+		v.bad = text
+		return nil
+	}
+	v.v, v.set, v.bad = parsed, true, ""
+	return nil
+}
+
+// IsBool lets --quit-proxy stand without a value.
+func (v *value[T]) IsBool() bool { _, is := any(v.v).(bool); return is }

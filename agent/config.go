@@ -1,0 +1,225 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/internal/envoy"
+	"github.com/drain-agent/drain-agent/agent/internal/traffic"
+)
+
+const (
+	agentName = "agent"
+	proxyName = "proxy"
+	otherStop = 2 * time.Second // stop share of a container that --stop does not name
+)
+
+// config is what the flags mean.
+type config struct {
+	flags   *runFlags
+	policy  drain.Policy
+	sources []*traffic.Source
+	watches []*traffic.Watch
+	admin   *envoy.Client // nil in timer mode
+	doubts  []string      // what a person should mend; the agent runs all the same
+}
+
+// problems collects everything that makes a configuration unusable.
+type problems []string
+
+func (p *problems) add(flag, value, why, remedy string) {
+	*p = append(*p, fmt.Sprintf("--%s=%s: %s; %s", flag, value, why, remedy))
+}
+
+func (p problems) err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return fmt.Errorf("configuration has %d problem(s):\n  %s", len(p), strings.Join(p, "\n  "))
+}
+
+func parse[T any](text string) (v T, err error) {
+	var parsed any
+	switch any(v).(type) {
+	case time.Duration:
+		parsed, err = time.ParseDuration(text)
+		if err == nil && parsed.(time.Duration) < 0 {
+			err = fmt.Errorf("negative")
+		}
+	case float64:
+		parsed, err = strconv.ParseFloat(text, 64)
+		if f, ok := parsed.(float64); err == nil && ok && !(f >= 0 && f < 1e9) {
+			err = fmt.Errorf("out of range")
+		}
+	case bool:
+		parsed, err = strconv.ParseBool(text)
+	}
+	if err != nil {
+		return v, err
+	}
+	return parsed.(T), nil
+}
+
+// unreadable reports the flags whose text could not be read, by their field names.
+func (f *runFlags) unreadable(bad *problems) {
+	fields := reflect.ValueOf(f).Elem()
+	for i := range fields.NumField() {
+		name := kebab(fields.Type().Field(i).Name)
+		switch v := fields.Field(i).Interface().(type) {
+		case value[time.Duration]:
+			if v.bad != "" {
+				bad.add(name, v.bad, "not a duration", "write 1500ms, 30s or 2m")
+			}
+		case value[float64]:
+			if v.bad != "" {
+				bad.add(name, v.bad, "not a number from 0", "write 0.02")
+			}
+		case value[bool]:
+			if v.bad != "" {
+				bad.add(name, v.bad, "neither true nor false", "write true or false")
+			}
+		}
+	}
+}
+
+func kebab(field string) string {
+	var b strings.Builder
+	for i, r := range field {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				b.WriteByte('-')
+			}
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// load turns flags into a configuration, or says everything that is wrong with them. What is only doubtful stands in doubts.
+func load(f *runFlags) (*config, error) {
+	var bad problems
+	c := &config{flags: f}
+	f.unreadable(&bad)
+	oneOf(&bad, "mode", f.Mode, "drain", "observe")
+	oneOf(&bad, "proxy", f.Proxy, "auto", "envoy", "istio")
+	oneOf(&bad, "log-format", f.LogFormat, "json", "text")
+	oneOf(&bad, "fail-readiness", f.FailReadiness, "never", "draining", "trigger")
+	c.containers(&bad)
+	c.fillPolicy(&bad)
+	c.readers(&bad)
+	c.judge()
+	return c, bad.err()
+}
+
+func oneOf(bad *problems, flag, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		bad.add(flag, value, "unknown value", "write "+strings.Join(allowed, ", "))
+	}
+}
+
+func (c *config) fillPolicy(bad *problems) {
+	f, p := c.flags, &c.policy
+	p.Grace, p.Margin = f.GracePeriod.v, f.Margin.v
+	p.ConfirmWindow, p.RestartMax = f.ConfirmWindow.v, f.RestartMax.v
+	p.DrainMax, p.Settle = f.DrainMax.v, f.Settle.v
+	p.AbortAfter, p.IdleSample = 5*time.Second, 30*time.Second
+	p.Observe, p.QuitProxy, p.AppDrain = f.Mode == "observe", f.QuitProxy.v, f.AppDrain != ""
+	p.Readiness = map[string]drain.FailReadiness{"draining": drain.FailWhenDraining, "trigger": drain.FailAtTrigger}[f.FailReadiness]
+	set, known := findPreset(f.Preset)
+	if known != nil {
+		bad.add("preset", f.Preset, "unknown preset", "write "+strings.Join(known, ", "))
+	}
+	set.apply(f, p, c.proxyFirst())
+	if f.GracePeriod.bad == "" && p.Grace < time.Second {
+		bad.add("grace-period", p.Grace.String(), "less than the one second that Kubernetes knows", "write terminationGracePeriodSeconds of the pod")
+	}
+	if f.Poll.bad == "" && f.Poll.v < time.Millisecond {
+		bad.add("poll", f.Poll.v.String(), "too short", "write 25ms")
+	}
+	p.ExitWith = drain.Nobody
+	if f.ExitWith != "" {
+		p.ExitWith = p.Find(f.ExitWith)
+		p.IdleSample = 500 * time.Millisecond // an end must be noticed soon
+		if p.ExitWith == drain.Stranger {
+			bad.add("exit-with", f.ExitWith, "no such container", "name one of --hooks, --stop-order or --watch")
+		}
+	}
+}
+
+// readers makes what reads the app and Envoy.
+func (c *config) readers(bad *problems) {
+	f := c.flags
+	if f.EnvoyAdmin != "" {
+		admin, err := envoy.New(f.EnvoyAdmin)
+		if err != nil {
+			bad.add("envoy-admin", f.EnvoyAdmin, err.Error(), "leave it empty for timer mode")
+		}
+		c.admin, c.policy.ProxyAdmin = admin, err == nil
+	}
+	for _, spec := range f.AppSource {
+		source, err := traffic.ParseSource(spec)
+		switch {
+		case err != nil:
+			bad.add("app-source", spec, err.Error(), "see --help for the forms")
+		case source.None():
+		case len(c.sources) == drain.MaxSources:
+			bad.add("app-source", spec, "too many sources", fmt.Sprintf("at most %d", drain.MaxSources))
+		case c.policy.Find(source.Name()) == drain.Stranger:
+			bad.add("app-source", spec, fmt.Sprintf("no container %q", source.Name()), "name one of --hooks or --stop-order: NAME=SOURCE")
+		default:
+			c.sources = append(c.sources, source)
+			c.policy.Sources = append(c.policy.Sources, c.policy.Find(source.Name()))
+		}
+	}
+	for _, spec := range f.Watch {
+		watch, err := traffic.ParseWatch(spec)
+		switch {
+		case err != nil:
+			bad.add("watch", spec, err.Error(), "write NAME=port:N or NAME=file:PATH")
+		case c.policy.Find(watch.Name()) == drain.Stranger:
+			bad.add("watch", spec, fmt.Sprintf("no container %q", watch.Name()), "name one of --hooks or --stop-order")
+		default:
+			c.watches = append(c.watches, watch)
+		}
+	}
+}
+
+// judge says what is doubtful: the agent runs with it, because a sidecar that does not start takes the pod down with it.
+func (c *config) judge() {
+	doubt := func(format string, args ...any) { c.doubts = append(c.doubts, fmt.Sprintf(format, args...)) }
+	p := &c.policy
+	if b := p.Budget(); b.Scale < 1 {
+		doubt("grace period %v is below the %v that one drain needs (confirm-window %v + propagation %v + settle %v + stop shares %v + margin %v): "+
+			"stop shares and margin shrink to %.0f %%; raise terminationGracePeriodSeconds and --grace-period",
+			p.Grace, b.Floor, p.ConfirmWindow, p.Propagation, p.Settle, b.Floor-p.ConfirmWindow-p.Propagation-p.Settle-p.Margin, p.Margin, 100*b.Scale)
+	} else if b.Stop < p.Propagation+p.AnnounceMax {
+		doubt("grace period %v leaves %v for draining, less than propagation and announcement: drains may end in deadline", p.Grace, b.Stop)
+	}
+	if c.admin == nil {
+		doubt("timer mode: --envoy-admin is empty, Envoy's requests are not seen and it is not told to drain")
+	}
+	if len(c.sources) == 0 {
+		doubt("no --app-source: the app's own count of requests is not seen")
+	}
+	if c.policy.Observe {
+		doubt("observe mode: nothing is done to Envoy, hooks are answered after --observe-sleep")
+	}
+	held := 0
+	for i := range p.Containers {
+		if p.Hooks.Has(drain.ID(i)) {
+			held++
+		}
+	}
+	if held == 1 {
+		doubt("only one container has a hook: a pod stop looks like a container restart until SIGTERM; give every container a hook")
+	}
+	if c.flags.ExitWith != "" && p.Agent() == drain.Nobody {
+		doubt("--exit-with without the container agent")
+	}
+}
