@@ -55,8 +55,8 @@ func (c *Conductor) step(ctx context.Context, in drain.Input) (wake time.Duratio
 
 // carryOut does what was decided, in the order in which it must be seen: facts, the change of phase, actions, answers, verdict.
 func (c *Conductor) carryOut(ctx context.Context, in drain.Input, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
-	c.noteInput(in, before)
 	c.track.follow(c, d)
+	c.noteInput(in, d, before)
 	if d.From != d.To {
 		c.rememberMaintenance(d)
 		c.cfg.Metrics.SetPhase(d.To.String())

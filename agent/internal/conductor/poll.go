@@ -10,6 +10,7 @@ import (
 const (
 	courtesy  = 20 // whoever answers spends at most 1/20 of its time on us
 	readLimit = time.Second
+	refused   = "refused"              // the failure that costs nobody anything
 	backOff   = 250 * time.Millisecond // after a reading that failed
 )
 
@@ -84,7 +85,7 @@ func (c *Conductor) readProxy() func(context.Context, time.Duration, time.Durati
 			described = c.describe(ctx)
 		}
 		look := c.cfg.World.Proxy(ctx)
-		if look.Failure == "refused" {
+		if look.Failure == refused {
 			described = c.cfg.World.Describe == nil
 		}
 		reading := func(n drain.Count) drain.Reading { return drain.Reading{Count: n, At: at, Every: every} }
@@ -99,7 +100,7 @@ func (c *Conductor) readProxy() func(context.Context, time.Duration, time.Durati
 		c.send(drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
 			InFlight: reading(look.InFlight), Conns: reading(look.Conns), NewConns: reading(look.NewConns), Requests: reading(look.Requests),
 		}})
-		return look.Took, look.Failure == ""
+		return look.Took, look.Failure == "" || look.Failure == refused
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 // record writes one event with the readings of the moment. The caller holds the lock.
 func (c *Conductor) record(e timeline.Event) {
 	s := &c.state
+	if s.Over && c.track.told {
+		return // the verdict was the last word
+	}
 	e.Time = time.Now()
 	e.ElapsedMS = s.Now.Milliseconds()
 	if t0 := max(s.T0, c.track.t0); t0 != 0 {
@@ -40,6 +43,9 @@ func (c *Conductor) note(text string) {
 func (c *Conductor) noteProblem(source string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.state.Phase >= drain.Stopping {
+		return // it is meant to end
+	}
 	if err != nil {
 		c.record(timeline.Event{Level: timeline.LevelWarn, Reason: source + " cannot be read: " + err.Error()})
 	} else {
@@ -48,8 +54,9 @@ func (c *Conductor) noteProblem(source string, err error) {
 }
 
 // noteInput records the facts among the inputs: hooks, SIGTERM, what became of a container.
-func (c *Conductor) noteInput(in drain.Input, before *[drain.MaxContainers + 1]drain.Hook) {
+func (c *Conductor) noteInput(in drain.Input, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
 	p := &c.cfg.Policy
+	fact := timeline.Event{Level: timeline.LevelInfo, From: d.From.String(), To: d.From.String()}
 	switch in.Kind {
 	case drain.HookCalled:
 		if !before[min(in.Container, drain.Stranger)].Held {
@@ -57,13 +64,16 @@ func (c *Conductor) noteInput(in drain.Input, before *[drain.MaxContainers + 1]d
 			if in.Authentic {
 				reason += " with the token"
 			}
-			c.record(timeline.Event{Level: timeline.LevelInfo, Action: timeline.Hold(p.Name(in.Container)), Reason: reason})
+			fact.Action, fact.Reason = timeline.Hold(p.Name(in.Container)), reason
+			c.record(fact)
 		}
 	case drain.Terminated:
-		c.record(timeline.Event{Level: timeline.LevelInfo, Reason: "SIGTERM"})
+		fact.Reason = "SIGTERM"
+		c.record(fact)
 	case drain.Seen:
 		if was := before[in.Container].Live; was != in.Live && c.state.Phase != drain.Serving {
-			c.record(timeline.Event{Level: timeline.LevelInfo, Reason: p.Name(in.Container) + " was " + was.String() + ", is " + in.Live.String()})
+			fact.Reason = p.Name(in.Container) + " was " + was.String() + ", is " + in.Live.String()
+			c.record(fact)
 		}
 	default:
 	}

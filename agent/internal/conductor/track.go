@@ -27,6 +27,7 @@ type track struct {
 	stopped string // why stopping began
 	rung    string // of the newest proxy sample
 	asked   string // the operator's reason
+	told    bool   // the verdict of this process's last drain is out
 }
 
 func newTrack() track {
@@ -158,7 +159,7 @@ func (c *Conductor) conclude(d drain.Decision) {
 	c.cfg.Recorder.Conclude(v)
 	rung, asked := t.rung, t.asked
 	c.track = newTrack()
-	c.track.rung, c.track.asked = rung, asked
+	c.track.rung, c.track.asked, c.track.told = rung, asked, d.Exit
 }
 
 // countArrivals takes the best record of new connections, the listeners' own before the sockets'.
