@@ -49,7 +49,7 @@ func (c *Client) Ready(ctx context.Context) (bool, error) {
 // post calls a mutating path. All of ours are idempotent, so the caller may repeat one that failed.
 func (c *Client) post(ctx context.Context, path string) error {
 	op, _, _ := strings.Cut("POST "+path, "?")
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	resp, err := c.do(ctx, c.writes, http.MethodPost, path)
 	if err != nil {

@@ -14,8 +14,10 @@ import (
 	"time"
 )
 
-// callTimeout bounds a single admin call when the caller's context does not end earlier.
-const callTimeout = 2 * time.Second
+const (
+	silence   = 2 * time.Second  // how long Envoy may say nothing: before the first byte of a reply and between two of them
+	wholeCall = 15 * time.Second // bounds a call when the caller's context does not end earlier; 100 MB of /clusters take Envoy about 4 s
+)
 
 // Client talks to the admin interface of one Envoy. Its methods may be called from several goroutines; Describe and Sample wait for each other.
 type Client struct {
@@ -39,7 +41,7 @@ func New(addr string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse envoy admin address %q: %w; want http://HOST:PORT or unix:///PATH", addr, err)
 	}
-	dialer := &net.Dialer{Timeout: callTimeout}
+	dialer := &net.Dialer{Timeout: silence}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, host)
 	}
@@ -95,8 +97,10 @@ func (c *Client) Close() {
 // get asks for path and hands the body of a 200 to read, which must consume it. It returns the time from asking to the end of the body, also when it fails.
 func (c *Client) get(ctx context.Context, path string, read func(io.Reader) error) (time.Duration, error) {
 	op, _, _ := strings.Cut("GET "+path, "?")
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, wholeCall)
 	defer cancel()
+	impatience := time.AfterFunc(silence, cancel)
+	defer impatience.Stop()
 	start := time.Now()
 	resp, err := c.do(ctx, c.reads, http.MethodGet, path)
 	if err != nil {
@@ -106,13 +110,27 @@ func (c *Client) get(ctx context.Context, path string, read func(io.Reader) erro
 	if resp.StatusCode != http.StatusOK {
 		return time.Since(start), &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
 	}
-	if err := read(resp.Body); err != nil {
+	if err := read(&lively{resp.Body, impatience}); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return time.Since(start), failed(op, err)
 	}
 	return time.Since(start), nil
+}
+
+// lively is a body that puts the end off with every byte that comes.
+type lively struct {
+	io.Reader
+	end *time.Timer
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if n > 0 {
+		l.end.Reset(silence)
+	}
+	return n, err
 }
 
 func (c *Client) do(ctx context.Context, with *http.Client, method, path string) (*http.Response, error) {

@@ -130,7 +130,7 @@ func (r *reading) hosts() (drain.Count, error) {
 		return drain.Count{}, c.price.clusters.err
 	}
 	var sums hostSums
-	missing := 0
+	missing, seen := 0, 0
 	for _, there := range v.clusters {
 		if there {
 			missing++
@@ -142,6 +142,9 @@ func (r *reading) hosts() (drain.Count, error) {
 			if there {
 				missing--
 			}
+			if wanted {
+				seen++
+			}
 			return wanted
 		}, sums.add)
 	})
@@ -152,7 +155,7 @@ func (r *reading) hosts() (drain.Count, error) {
 		c.stale = true
 		return drain.Count{}, fmt.Errorf("read clusters: %d inbound clusters are missing", missing)
 	}
-	if len(v.clusters) == 0 {
+	if seen == 0 {
 		return drain.Count{}, errors.New("read clusters: none of them is inbound")
 	}
 	if v.requests == nil {

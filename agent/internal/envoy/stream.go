@@ -60,18 +60,12 @@ func (s *stream) array(each func() error) error {
 	return s.explain(err)
 }
 
-// skip passes over the next value, token by token, so it may be of any length.
+// skip passes over the next value. An array may be of any length, its items and any other value may not be larger than what is kept.
 func (s *stream) skip() error {
-	depth := s.StackDepth()
-	for {
-		s.in.N = s.max
-		if _, err := s.ReadToken(); err != nil {
-			return s.explain(err)
-		}
-		if s.StackDepth() <= depth {
-			return nil
-		}
+	if s.PeekKind() == '[' {
+		return s.array(s.SkipValue)
 	}
+	return s.explain(s.SkipValue())
 }
 
 // end makes sure that the reply is complete and nothing follows it.

@@ -1,0 +1,301 @@
+package envoy_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/internal/envoy"
+)
+
+// The fakes in this file exist for faults that a real Envoy cannot be made to show.
+
+const (
+	info     = `{"version":"x/1.40.0/Clean/RELEASE/BoringSSL","state":"LIVE","uptime_current_epoch":"6s","command_line_options":{"drain_time":"600s"}}`
+	statuses = `{"listener_statuses":[{"name":"in","local_address":{"socket_address":{"address":"0.0.0.0","port_value":8080}}}]}`
+	static   = `{"configs":[{"listener":{"name":"in","traffic_direction":"INBOUND","address":{"socket_address":{"address":"0.0.0.0","port_value":8080}},
+		"filter_chains":[{"filters":[{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+		"stat_prefix":"in","route_config":{"virtual_hosts":[{"routes":[{"route":{"cluster":"app"}}]}]}}}]}]}}]}`
+	oneRequest = `{"cluster_statuses":[{"name":"app","host_statuses":[{"stats":[{"name":"rq_total","value":"7"},{"type":"GAUGE","name":"rq_active","value":"1"}]}]}]}`
+	gauges     = `{"stats":[{"name":"http.in.downstream_rq_active","value":2},{"name":"listener.0.0.0.0_8080.downstream_cx_active","value":3}]}`
+	counters   = `{"stats":[{"name":"http.in.downstream_rq_total","value":20},{"name":"listener.0.0.0.0_8080.downstream_cx_total","value":30}]}`
+)
+
+// fake answers like an idle Envoy with one inbound listener, except for the paths in broken.
+type fake map[string]http.HandlerFunc
+
+func (f fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	key := r.URL.Path
+	switch r.URL.Path {
+	case "/config_dump":
+		key += "?resource=" + r.URL.Query().Get("resource")
+	case "/stats":
+		key += "?type=" + r.URL.Query().Get("type")
+	}
+	if broken := f[key]; broken != nil {
+		broken(w, r)
+		return
+	}
+	reply, found := map[string]string{
+		"/server_info": info, "/listeners": statuses, "/config_dump?resource=static_listeners": static, "/config_dump?resource=": `{"configs":[{"last_updated":"now"}]}`,
+		"/config_dump?resource=dynamic_listeners": `{}`, "/clusters": oneRequest, "/stats?type=Gauges": gauges, "/stats?type=Counters": counters,
+	}[key]
+	if !found {
+		http.NotFound(w, r)
+		return
+	}
+	fmt.Fprint(w, reply)
+}
+
+func code(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+}
+
+func text(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }
+}
+
+// server is a fake whose faults a test may change.
+type server struct{ now atomic.Pointer[fake] }
+
+func (s *server) use(f fake) { s.now.Store(&f) }
+
+func serve(t *testing.T, f fake) (*server, *envoy.Client) {
+	t.Helper()
+	s := new(server)
+	s.use(f)
+	listening := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.now.Load().ServeHTTP(w, r) }))
+	t.Cleanup(listening.Close)
+	return s, connect(t, listening.URL)
+}
+
+// hangUp ends the reply in the middle, as an Envoy that dies.
+func hangUp(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, body)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func TestLadder(t *testing.T) {
+	t.Parallel()
+	hidden := fake{"/stats?type=Gauges": text(`{"stats":[]}`), "/stats?type=Counters": text(`{"stats":[]}`)}
+	only := func(stat string) fake {
+		return fake{"/clusters": code(403), "/stats?type=Gauges": text(`{"stats":[` + stat + `]}`)}
+	}
+	forbidden := fake{"/clusters": code(403), "/stats?type=Gauges": code(403), "/stats?type=Counters": code(403)}
+	for name, test := range map[string]struct {
+		always, later fake // how the fake is broken from the start, and after Describe
+		rung          string
+		want          drain.Count
+		fails         envoy.Failure
+	}{
+		"all there is":               {nil, nil, "clusters+http", drain.Known(2), ""},
+		"hidden stats":               {hidden, nil, "clusters", drain.Known(1), ""},
+		"stats fail":                 {nil, fake{"/stats?type=Gauges": code(500), "/stats?type=Counters": code(500)}, "clusters", drain.Known(1), ""},
+		"clusters forbidden":         {fake{"/clusters": code(403)}, nil, "http", drain.Known(2), ""},
+		"clusters fail":              {nil, fake{"/clusters": code(500)}, "http", drain.Known(2), ""},
+		"clusters without a name":    {nil, fake{"/clusters": text(`{"cluster_statuses":[{"host_statuses":[]}]}`)}, "http", drain.Known(2), ""},
+		"clusters cut short":         {nil, fake{"/clusters": hangUp(oneRequest[:80])}, "http", drain.Known(2), ""},
+		"no inbound cluster left":    {nil, fake{"/clusters": text(`{}`)}, "http", drain.Known(2), ""},
+		"a gauge below zero":         {nil, fake{"/clusters": text(strings.ReplaceAll(oneRequest, `"1"`, `"18446744073709551615"`))}, "http", drain.Known(2), ""},
+		"only connections":           {only(`{"name":"listener.0.0.0.0_8080.downstream_cx_active","value":3}`), nil, "listener_cx", drain.Known(3), ""},
+		"only the server's total":    {only(`{"name":"server.total_connections","value":5}`), nil, "total_connections", drain.Known(5), ""},
+		"a zero of the total is old": {only(`{"name":"server.total_connections","value":0}`), nil, "", drain.Count{}, envoy.Status},
+		"nothing allowed":            {forbidden, nil, "", drain.Count{}, envoy.Status},
+		"hidden, clusters cut short": {hidden, fake{"/clusters": hangUp(oneRequest[:80])}, "", drain.Count{}, envoy.Garbage},
+		"hidden, clusters fail":      {hidden, fake{"/clusters": code(500)}, "", drain.Count{}, envoy.Status},
+		"hidden, no cluster left":    {hidden, fake{"/clusters": text(`{}`)}, "", drain.Count{}, ""},
+		"hidden, clusters not JSON":  {hidden, fake{"/clusters": text(`app::default_priority::max_requests::1024`)}, "", drain.Count{}, envoy.Garbage},
+		"hidden, JSON of no object":  {hidden, fake{"/clusters": text(`[]`)}, "", drain.Count{}, envoy.Garbage},
+		"hidden, goes on after it":   {hidden, fake{"/clusters": text(oneRequest + `{}`)}, "", drain.Count{}, envoy.Garbage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broken := maps.Clone(test.always)
+			server, c := serve(t, broken)
+			describe(t, c)
+			later := maps.Clone(test.always)
+			if later == nil {
+				later = fake{}
+			}
+			maps.Copy(later, test.later)
+			server.use(later)
+			s := c.Sample(t.Context())
+			if s.Rung != test.rung || s.InFlight != test.want || s.Failure != test.fails || (s.Err != nil) == s.InFlight.Known {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+func TestSampleCounts(t *testing.T) {
+	t.Parallel()
+	_, c := serve(t, nil)
+	s := c.Sample(t.Context()) // describes by itself
+	if s.Conns != drain.Known(3) || s.NewConns != drain.Known(30) || s.Requests != drain.Known(20) || s.Took <= 0 || len(s.Demoted) != 0 || s.Changed {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestForbiddenRungIsNamed(t *testing.T) {
+	t.Parallel()
+	_, c := serve(t, fake{"/clusters": code(403)})
+	if s := c.Sample(t.Context()); len(s.Demoted) != 1 || !strings.Contains(s.Demoted[0], "clusters: ") || !strings.Contains(s.Demoted[0], "403") {
+		t.Errorf("%q", s.Demoted)
+	}
+}
+
+// TestDearRung makes the statistics cost more than 50 ms: they are demoted, named, and used when nothing else is left.
+func TestDearRung(t *testing.T) {
+	t.Parallel()
+	slow := func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(60 * time.Millisecond) //nolint:forbidigo // the fault itself: an Envoy that needs as long
+		fmt.Fprint(w, gauges)
+	}
+	dear := fake{"/stats?type=Gauges": slow}
+	server, c := serve(t, dear)
+	idle := text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))
+	server.use(fake{"/stats?type=Gauges": slow, "/clusters": idle})
+	until(t, c, "a demotion", func(s envoy.Sample) bool { return len(s.Demoted) == 1 && s.Rung == "clusters" })
+	if s := c.Sample(t.Context()); s.InFlight != drain.Known(0) || s.Conns.Known || !strings.Contains(s.Demoted[0], "50ms") {
+		t.Errorf("%+v", s)
+	}
+	server.use(fake{"/stats?type=Gauges": slow, "/clusters": code(500)})
+	if s := c.Sample(t.Context()); s.InFlight != drain.Known(2) || s.Rung != "http" {
+		t.Errorf("nothing else left: %+v", s)
+	}
+}
+
+// TestHugeReply sends 100 MB of clusters that are not ours around one that is; reading it must not need the memory of it.
+func TestHugeReply(t *testing.T) {
+	cluster := `{"name":"other","host_statuses":[` + strings.Repeat(`{"stats":[{"name":"rq_active","value":"9","type":"GAUGE"}],"weight":1},`, 1000) + `{}]},`
+	huge := func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"cluster_statuses":[`)
+		for range hugeReply / len(cluster) {
+			if _, err := io.WriteString(w, cluster); err != nil {
+				return
+			}
+		}
+		fmt.Fprint(w, strings.TrimPrefix(oneRequest, `{"cluster_statuses":[`))
+	}
+	server, c := serve(t, nil)
+	describe(t, c)
+	server.use(fake{"/clusters": huge})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if s := c.Sample(t.Context()); s.Rung != "clusters+http" || s.InFlight != drain.Known(2) {
+		t.Errorf("%+v", s)
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 4<<20 {
+		t.Errorf("%d KiB allocated in all", got>>10)
+	}
+}
+
+func TestEndlessReplies(t *testing.T) {
+	t.Parallel()
+	endless := func(start, more string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, start)
+			chunk := strings.Repeat(more, 1+(64<<10)/len(more))
+			for r.Context().Err() == nil {
+				if _, err := io.WriteString(w, chunk); err != nil {
+					return
+				}
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		body http.HandlerFunc
+		want envoy.Failure
+	}{
+		"clusters":         {endless(`{"cluster_statuses":[`, `{"name":"other"},`), envoy.Timeout},
+		"a name":           {endless(`{"cluster_statuses":[{"name":"`, `x`), envoy.Garbage},
+		"a host of ours":   {endless(`{"cluster_statuses":[{"name":"app","host_statuses":[{"stats":[`, `{},`), envoy.Garbage},
+		"a skipped string": {endless(`{"other":"`, `x`), envoy.Garbage},
+		"space":            {endless(`{`, ` `), envoy.Garbage},
+		"depth":            {endless(`{"other":`, `[`), envoy.Garbage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, c := serve(t, fake{"/stats?type=Gauges": text(`{"stats":[]}`), "/stats?type=Counters": text(`{"stats":[]}`)})
+			describe(t, c)
+			server.use(fake{"/clusters": test.body, "/stats?type=Gauges": text(`{"stats":[]}`)})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if s := c.Sample(ctx); s.Failure != test.want || s.InFlight.Known {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestStaleConnection closes the pooled connection between two calls, as Envoy does when it drains: reads go on, actions are sent once.
+func TestStaleConnection(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			posts.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		fake{}.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	c := connect(t, server.URL)
+	describe(t, c)
+	for range 3 {
+		server.CloseClientConnections()
+		if s := c.Sample(t.Context()); !s.InFlight.Known {
+			t.Errorf("%+v", s)
+		}
+	}
+	if err := c.FailHealthCheck(t.Context()); envoy.FailureOf(err) != envoy.Garbage || posts.Load() != 1 {
+		t.Errorf("%v after %d calls", err, posts.Load())
+	}
+	if err := c.Quit(t.Context()); err != nil || posts.Load() != 2 {
+		t.Errorf("quit that is answered by hanging up: %v after %d calls", err, posts.Load())
+	}
+}
+
+func TestActionsReportTheStatus(t *testing.T) {
+	t.Parallel()
+	_, c := serve(t, nil) // 404 for every action
+	for name, act := range map[string]func(context.Context) error{
+		"fail": c.FailHealthCheck, "pass": c.PassHealthCheck, "quit": c.Quit,
+		"drain": func(ctx context.Context) error { return c.DrainListeners(ctx, true) },
+	} {
+		if err := act(t.Context()); envoy.FailureOf(err) != envoy.Status || !strings.Contains(err.Error(), "404") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if ready, err := c.Ready(t.Context()); ready || envoy.FailureOf(err) != envoy.Status {
+		t.Errorf("ready: %v, %v", ready, err)
+	}
+}
+
+func TestNewRejects(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"", "127.0.0.1:15000", "https://127.0.0.1:15000", "http://127.0.0.1", "http://:15000", "http://127.0.0.1:0", "http://127.0.0.1:70000",
+		"http://127.0.0.1:15000/stats", "http://u:p@127.0.0.1:15000", "http://127.0.0.1:15000?x", "unix://admin.sock", "unix:///", "unix:", "http://[::1:15000", "%"} {
+		if c, err := envoy.New(addr); err == nil || c != nil || !strings.Contains(err.Error(), "want http://HOST:PORT or unix:///PATH") {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+	for _, addr := range []string{"http://127.0.0.1:15000", "http://localhost:9901/", "http://[::1]:15000", "unix:///run/admin.sock"} {
+		if _, err := envoy.New(addr); err != nil {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+}
