@@ -1,0 +1,167 @@
+// Package pgtest runs a PostgreSQL server of its own for tests: in a temporary folder, as an unprivileged user, on a
+// loopback port. It needs Debian's package "postgresql" (initdb and postgres anywhere in PATH or /usr/lib/postgresql).
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // for database/sql
+)
+
+// Server is a running PostgreSQL.
+type Server struct {
+	tb   testing.TB
+	dir  string
+	port int
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+	dbs  int
+}
+
+// Start runs a server until the test ends. The test fails when PostgreSQL is not installed.
+func Start(tb testing.TB) *Server {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "pg")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := &Server{tb: tb, dir: dir}
+	if cred := s.credential(); cred != nil {
+		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	initdb := s.command("initdb", "-D", filepath.Join(dir, "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		tb.Fatalf("initdb: %v\n%s", err, out)
+	}
+	s.port = freePort(tb)
+	s.Run()
+	tb.Cleanup(func() { s.Stop(syscall.SIGQUIT) })
+	return s
+}
+
+// Run starts the server, on the same data and port as before, and waits until it answers.
+func (s *Server) Run() {
+	s.tb.Helper()
+	s.cmd = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=127.0.0.1",
+		"-p", strconv.Itoa(s.port), "-c", "max_connections=200")
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	db := s.connect("postgres")
+	defer db.Close()
+	deadline := time.Now().Add(30 * time.Second)
+	for err := error(nil); ; {
+		if err = db.PingContext(context.Background()); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.tb.Fatalf("PostgreSQL does not answer: %v\n%s", err, s.log.String())
+		}
+	}
+}
+
+// Stop ends the server: SIGINT disconnects everybody, SIGQUIT does not even write a checkpoint.
+func (s *Server) Stop(sig syscall.Signal) {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(sig)
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// CutConnections ends every client's connection.
+func (s *Server) CutConnections() {
+	s.tb.Helper()
+	db := s.connect("postgres")
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), `select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'`); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// NewDatabase returns the URL of a new, empty database.
+func (s *Server) NewDatabase() string {
+	s.tb.Helper()
+	s.dbs++
+	name := fmt.Sprintf("test%d", s.dbs)
+	db := s.connect("postgres")
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), "create database "+name); err != nil {
+		s.tb.Fatal(err)
+	}
+	return s.url(name)
+}
+
+// Tool returns a command of the PostgreSQL installation, such as pg_dump.
+func (s *Server) Tool(name string, args ...string) *exec.Cmd { return exec.Command(s.binary(name), args...) }
+
+func (s *Server) url(name string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
+}
+
+func (s *Server) connect(name string) *sql.DB {
+	db, err := sql.Open("pgx", s.url(name))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return db
+}
+
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(s.binary(name), args...)
+	cmd.Dir = s.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential(), Pdeathsig: syscall.SIGQUIT}
+	return cmd
+}
+
+func (s *Server) binary(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if len(found) == 0 {
+		s.tb.Fatalf("%s is not here: apt-get install postgresql", name)
+	}
+	return slices.Max(found)
+}
+
+// credential is nobody's when we are root: PostgreSQL refuses to run as root.
+func (s *Server) credential() *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
+	gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+func freePort(tb testing.TB) int {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
