@@ -17,6 +17,7 @@ type Generator struct {
 	channels *channels
 	tally    *tally
 	began    time.Time
+	took     time.Duration // of sending, once ended is closed
 	ended    chan struct{} // closed when sending ends
 	end      func()        // closes ended, once
 	sending  sync.WaitGroup
@@ -37,8 +38,12 @@ func Start(ctx context.Context, plan Plan) (*Generator, error) {
 	ended := make(chan struct{})
 	g := &Generator{
 		plan: plan, dialer: d, shared: newShared(plan.Shared), channels: ch, tally: newTally(plan.Timeout),
-		began: time.Now(), ended: ended, end: sync.OnceFunc(func() { close(ended) }),
+		began: time.Now(), ended: ended,
 	}
+	g.end = sync.OnceFunc(func() {
+		g.took = time.Since(g.began)
+		close(ended)
+	})
 	ctx, g.abort = context.WithCancel(ctx)
 	context.AfterFunc(ctx, g.end)
 	for n := range plan.Slow {
@@ -50,16 +55,18 @@ func Start(ctx context.Context, plan Plan) (*Generator, error) {
 	return g, nil
 }
 
+// End ends sending; the requests under way go on.
+func (g *Generator) End() { g.end() }
+
 // Stop ends sending, waits for the requests under way (at most the plan's timeout) and returns what became of all.
 func (g *Generator) Stop() Report {
 	g.end()
-	seconds := time.Since(g.began).Seconds()
 	g.sending.Wait()
 	g.abort()
 	g.pool.close()
 	g.shared.close()
 	g.channels.close()
-	return g.report(seconds)
+	return g.report()
 }
 
 // arrivals starts requests at the plan's rate, at random times, until sending ends.

@@ -16,7 +16,7 @@ import (
 type exchange struct {
 	kind    string // of the failure; empty when it was served
 	detail  string
-	lastUse bool // the connection must not be used again
+	lastUse bool // the server ended the use of the connection
 	nothing bool // no byte of the request left this process
 	reused  bool // the connection had carried a request before
 }
@@ -68,7 +68,7 @@ func (c *conn) send(ctx context.Context, url string, last bool) exchange {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	x.lastUse = resp.Close
+	x.lastUse = resp.Close && !last
 	switch {
 	case err != nil:
 		x.kind, x.detail, x.lastUse = kindOf(err)+"-in-response", err.Error(), true

@@ -60,12 +60,12 @@ func (g *Generator) Snapshot() Snapshot {
 	return Snapshot{Sent: g.tally.sent, UnderWay: g.tally.underWay, Failed: len(g.tally.failures)}
 }
 
-func (g *Generator) report(seconds float64) Report {
+func (g *Generator) report() Report {
 	t := g.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := Report{
-		Requests: t.sent, Failed: len(t.failures), Abandoned: t.abandoned, Seconds: seconds,
+		Requests: t.sent, Failed: len(t.failures), Abandoned: t.abandoned, Seconds: g.took.Seconds(),
 		ByKind: map[string]int{}, ByClient: map[Client]int{}, Served: maps.Clone(t.served),
 		Dials: g.dialer.dials.Load(), IdleClosed: t.idle, ToldToGo: t.toldToGo, GRPCMoved: g.channels.moved.calls.Load(),
 		LatestMS: float64(t.latest.Microseconds()) / 1000,
