@@ -106,7 +106,7 @@ func TestHTTP2IsForGRPCOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusHTTPVersionNotSupported || len(f.called) > 0 {
-		t.Errorf("%s, calls %v; want 505 and none", res.Status, f.called)
+	if res.StatusCode != http.StatusHTTPVersionNotSupported || len(f.calls()) > 0 {
+		t.Errorf("%s, calls %v; want 505 and none", res.Status, f.calls())
 	}
 }

@@ -22,7 +22,7 @@ import (
 // Limits of the two listeners. The hook port can be reached by every pod the network admits, so each connection is paid for:
 // about 14 KiB of ours and two buffers of the kernel's.
 const (
-	maxConns        = 512
+	maxConns        = 256
 	maxControlConns = 128
 	maxHeaderBytes  = 8 << 10
 	headerTimeout   = 5 * time.Second  // from the first byte asked for to the last header byte
@@ -138,7 +138,7 @@ func (s *Server) Start() error {
 func (s *Server) serve(f *face, ln net.Listener) {
 	f.listener = ln
 	s.serving.Go(func() {
-		if err := f.http.Serve(f.conns.limit(ln)); !errors.Is(err, http.ErrServerClosed) {
+		if err := f.http.Serve(f.conns.limit(ln)); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.opts.Warn(fmt.Sprintf("serve %s: %v", ln.Addr(), err))
 		}
 	})

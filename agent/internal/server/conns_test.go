@@ -1,0 +1,78 @@
+package server
+
+import (
+	"net"
+	"net/http"
+	"testing"
+)
+
+// fakeConn is a connection of which only the peer's address matters.
+type fakeConn struct {
+	net.Conn
+	from   string
+	closed bool
+}
+
+func (c *fakeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(c.from)} }
+
+func (c *fakeConn) Close() error {
+	c.closed = true
+	return nil
+}
+
+func TestWhoIsPushedOut(t *testing.T) {
+	const kubelet, scraper, flooder = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+	type one struct {
+		from string
+		busy bool
+	}
+	for _, c := range []struct {
+		name string
+		open []one // oldest first
+		next string
+		want int // index of the one that goes; len(open) is the next itself
+	}{
+		{"the oldest quiet one of one peer", []one{{kubelet, true}, {kubelet, false}, {kubelet, false}, {kubelet, false}}, kubelet, 1},
+		{"of two peers with equally many, the oldest quiet one", []one{{kubelet, false}, {scraper, false}, {flooder, false}, {flooder, false}}, kubelet, 0},
+		{"the flooder's, not the newcomer's", []one{{kubelet, false}, {flooder, false}, {flooder, false}, {flooder, false}}, scraper, 1},
+		{"a busy one of the heaviest before a quiet one of another", []one{{kubelet, false}, {flooder, true}, {flooder, true}, {flooder, true}}, kubelet, 3},
+		{"where all others are busy: the flooder's own next", []one{{kubelet, true}, {flooder, true}, {flooder, true}, {flooder, true}}, flooder, 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table := newConns(len(c.open))
+			var all []*fakeConn
+			for _, o := range c.open {
+				conn := &fakeConn{from: o.from}
+				all = append(all, conn)
+				table.add(conn)
+				table.changed(conn, http.StateNew)
+				if o.busy {
+					table.changed(conn, http.StateActive)
+				}
+			}
+			next := &fakeConn{from: c.next}
+			all = append(all, next)
+			table.add(next)
+			for i, conn := range all {
+				if conn.closed != (i == c.want) {
+					t.Errorf("connection %d of %s: closed %v; want only %d to go", i, conn.from, conn.closed, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestClosedConnectionsAreForgotten(t *testing.T) {
+	table := newConns(2)
+	for range 10 {
+		conn := &fakeConn{from: "10.0.0.1"}
+		table.add(conn)
+		table.changed(conn, http.StateActive)
+		table.changed(conn, http.StateIdle)
+		table.changed(conn, http.StateClosed)
+		table.changed(conn, http.StateClosed)
+	}
+	if len(table.open) != 0 || len(table.peers) != 0 {
+		t.Errorf("open %v, peers %v; want none", table.open, table.peers)
+	}
+}
