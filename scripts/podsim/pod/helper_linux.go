@@ -47,7 +47,9 @@ func Helper() {
 	case helperPause:
 		err = pause(os.Args[1])
 	case helperContainer:
-		err = become(os.Args[1], enterNew)
+		if err = become(os.Args[1], enterNew); err != nil {
+			fmt.Fprint(os.NewFile(4, "report"), err) // the caller waits for it
+		}
 	case helperExec:
 		err = become(os.Args[1], enterExisting)
 	default:

@@ -171,7 +171,7 @@ func (s *sandbox) command(p *Pod, c *container, program string, argv []string, e
 	if !p.sharesProcesses() {
 		flags |= unix.CLONE_NEWPID
 	}
-	return s.helper(helperContainer, job, flags, s.netns)
+	return s.helper(helperContainer, job, flags, s.netns, nil) // awaitExec puts its pipe there
 }
 
 // imageBin is where a mapped program lies for a container whose command has no path.
@@ -207,11 +207,39 @@ func (p *Pod) startProcess(cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 		return cmd.Start()
 	}
-	if p.sharesProcesses() {
-		return startIn(p.sandbox.pidns, cmd)
+	if cmd.Args[0] != helperContainer {
+		return cmd.Start()
 	}
-	return cmd.Start()
+	start := cmd.Start
+	if p.sharesProcesses() {
+		start = func() error { return startIn(p.sandbox.pidns, cmd) }
+	}
+	return awaitExec(cmd, start)
 }
+
+// awaitExec starts a container's helper and returns when it has become the container's program, so that no signal
+// meets the helper. It fails with what kept it from that.
+func awaitExec(cmd *exec.Cmd, start func() error) error {
+	report, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer report.Close()
+	cmd.ExtraFiles[1] = theirs
+	err = start()
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	trouble, err := io.ReadAll(report) // ends at execve, which closes their end, or with the helper
+	if err == nil && len(trouble) == 0 {
+		return nil
+	}
+	_ = cmd.Wait() // it exits with startFailed
+	return fmt.Errorf("%s: %w", trouble, errors.Join(errNotStarted, err))
+}
+
+var errNotStarted = errors.New("the container's program was not run")
 
 // join returns the command that runs argv inside a running container, and starts it there.
 func (s *sandbox) join(job job, pid int, cmd *exec.Cmd) error {

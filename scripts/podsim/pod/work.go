@@ -109,7 +109,7 @@ func (p *Pod) startInit() bool {
 			p.startIfDue(c)
 		}
 		p.mu.Lock()
-		passed := p.initialised || c.started || (!c.sidecar && c.state == exited && c.exitCode == 0)
+		passed := p.initialised || c.sidecar && c.started || !c.sidecar && c.state == exited && c.exitCode == 0
 		p.mu.Unlock()
 		if !passed {
 			return false
