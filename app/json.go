@@ -9,12 +9,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 const maxBody = 4 << 20 // as gRPC's default
 
-// jsonCall serves a unary method as HTTP/JSON. Errors are google.rpc.Status as JSON, under the HTTP code that
-// google.rpc.Code gives for them.
+// jsonCall serves a unary method as HTTP/JSON: the body is the request; what the path names is added to it.
+// Errors are google.rpc.Status as JSON, under the HTTP code that google.rpc.Code gives for them.
 func jsonCall[Req any, Resp proto.Message, PReq interface {
 	*Req
 	proto.Message
@@ -26,12 +27,26 @@ func jsonCall[Req any, Resp proto.Message, PReq interface {
 		if err == nil && len(body) > 0 {
 			err = protojson.Unmarshal(body, req)
 		}
+		if err == nil {
+			fromPath(r, req.ProtoReflect())
+		}
 		if err != nil {
 			reply(w, nil, status.Errorf(codes.InvalidArgument, "read the body: %v", err))
 			return
 		}
 		resp, err := call(r.Context(), req)
 		reply(w, resp, err)
+	}
+}
+
+// fromPath sets the text fields that the route's path names.
+func fromPath(r *http.Request, m protoreflect.Message) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if value := r.PathValue(string(f.Name())); value != "" && f.Kind() == protoreflect.StringKind && !f.IsList() {
+			m.Set(f, protoreflect.ValueOfString(value))
+		}
 	}
 }
 

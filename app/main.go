@@ -10,12 +10,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/drain-agent/drain-agent/app/internal/telemetry"
 )
 
 type cli struct {
-	Serve serveCmd `cmd:"" default:"withargs" help:"Serve (the default)."`
+	Serve     serveCmd     `cmd:"" default:"withargs" help:"Serve (the default)."`
+	Client    clientCmd    `cmd:"" help:"Send traffic, then check that the ledger has every acknowledged payment exactly once."`
+	Reconcile reconcileCmd `cmd:"" help:"Look through the books once, repair what is provable."`
+	Backup    backupCmd    `cmd:"" help:"Write a consistent copy of a SQLite store while it is in use."`
+	Restore   restoreCmd   `cmd:"" help:"Put a copy in the place of a SQLite store that nobody uses, and print the recovery point."`
 }
 
 func main() {
@@ -27,10 +34,11 @@ func main() {
 // run is main without the process around it: 0 done, 1 failed or a wrong flag.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
+	log := slog.New(telemetry.LogHandler{Handler: slog.NewJSONHandler(stderr, nil)})
 	parser, err := kong.New(&c, kong.Name("app"), kong.Writers(stdout, stderr),
 		kong.Description("A payment service that starts, serves and stops as it should."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(stdout, (*io.Writer)(nil)),
-		kong.Bind(slog.New(slog.NewJSONHandler(stderr, nil))))
+		kong.Bind(log, time.Now()))
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, "app:", err)
 		return 1

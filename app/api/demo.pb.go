@@ -414,6 +414,148 @@ func (x *Payment) GetIdempotencyKey() string {
 	return ""
 }
 
+type AuditKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000.
+	IdempotencyKeys []string `protobuf:"bytes,1,rep,name=idempotency_keys,json=idempotencyKeys,proto3" json:"idempotency_keys,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *AuditKeysRequest) Reset() {
+	*x = AuditKeysRequest{}
+	mi := &file_demo_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditKeysRequest) ProtoMessage() {}
+
+func (x *AuditKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_demo_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditKeysRequest.ProtoReflect.Descriptor instead.
+func (*AuditKeysRequest) Descriptor() ([]byte, []int) {
+	return file_demo_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AuditKeysRequest) GetIdempotencyKeys() []string {
+	if x != nil {
+		return x.IdempotencyKeys
+	}
+	return nil
+}
+
+type AuditKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order asked for.
+	Keys          []*AuditedKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditKeysResponse) Reset() {
+	*x = AuditKeysResponse{}
+	mi := &file_demo_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditKeysResponse) ProtoMessage() {}
+
+func (x *AuditKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_demo_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditKeysResponse.ProtoReflect.Descriptor instead.
+func (*AuditKeysResponse) Descriptor() ([]byte, []int) {
+	return file_demo_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuditKeysResponse) GetKeys() []*AuditedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type AuditedKey struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	IdempotencyKey string                 `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	PaymentIds     []string               `protobuf:"bytes,2,rep,name=payment_ids,json=paymentIds,proto3" json:"payment_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AuditedKey) Reset() {
+	*x = AuditedKey{}
+	mi := &file_demo_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditedKey) ProtoMessage() {}
+
+func (x *AuditedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_demo_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditedKey.ProtoReflect.Descriptor instead.
+func (*AuditedKey) Descriptor() ([]byte, []int) {
+	return file_demo_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AuditedKey) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *AuditedKey) GetPaymentIds() []string {
+	if x != nil {
+		return x.PaymentIds
+	}
+	return nil
+}
+
 type ReserveItemRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	IdempotencyKey string                 `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -425,7 +567,7 @@ type ReserveItemRequest struct {
 
 func (x *ReserveItemRequest) Reset() {
 	*x = ReserveItemRequest{}
-	mi := &file_demo_proto_msgTypes[6]
+	mi := &file_demo_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +579,7 @@ func (x *ReserveItemRequest) String() string {
 func (*ReserveItemRequest) ProtoMessage() {}
 
 func (x *ReserveItemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_demo_proto_msgTypes[6]
+	mi := &file_demo_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +592,7 @@ func (x *ReserveItemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveItemRequest.ProtoReflect.Descriptor instead.
 func (*ReserveItemRequest) Descriptor() ([]byte, []int) {
-	return file_demo_proto_rawDescGZIP(), []int{6}
+	return file_demo_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReserveItemRequest) GetIdempotencyKey() string {
@@ -487,7 +629,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_demo_proto_msgTypes[7]
+	mi := &file_demo_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +641,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_demo_proto_msgTypes[7]
+	mi := &file_demo_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +654,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_demo_proto_rawDescGZIP(), []int{7}
+	return file_demo_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Reservation) GetReservationId() string {
@@ -554,7 +696,7 @@ type StartBatchRequest struct {
 
 func (x *StartBatchRequest) Reset() {
 	*x = StartBatchRequest{}
-	mi := &file_demo_proto_msgTypes[8]
+	mi := &file_demo_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +708,7 @@ func (x *StartBatchRequest) String() string {
 func (*StartBatchRequest) ProtoMessage() {}
 
 func (x *StartBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_demo_proto_msgTypes[8]
+	mi := &file_demo_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +721,7 @@ func (x *StartBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBatchRequest.ProtoReflect.Descriptor instead.
 func (*StartBatchRequest) Descriptor() ([]byte, []int) {
-	return file_demo_proto_rawDescGZIP(), []int{8}
+	return file_demo_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StartBatchRequest) GetIdempotencyKey() string {
@@ -605,7 +747,7 @@ type GetBatchRequest struct {
 
 func (x *GetBatchRequest) Reset() {
 	*x = GetBatchRequest{}
-	mi := &file_demo_proto_msgTypes[9]
+	mi := &file_demo_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +759,7 @@ func (x *GetBatchRequest) String() string {
 func (*GetBatchRequest) ProtoMessage() {}
 
 func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_demo_proto_msgTypes[9]
+	mi := &file_demo_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +772,7 @@ func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetBatchRequest) Descriptor() ([]byte, []int) {
-	return file_demo_proto_rawDescGZIP(), []int{9}
+	return file_demo_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetBatchRequest) GetBatchId() string {
@@ -660,7 +802,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_demo_proto_msgTypes[10]
+	mi := &file_demo_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +814,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_demo_proto_msgTypes[10]
+	mi := &file_demo_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +827,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_demo_proto_rawDescGZIP(), []int{10}
+	return file_demo_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Batch) GetBatchId() string {
@@ -777,7 +919,16 @@ const file_demo_proto_rawDesc = "" +
 	"\bcurrency\x18\x06 \x01(\tR\bcurrency\x12\x1d\n" +
 	"\n" +
 	"created_ms\x18\a \x01(\x03R\tcreatedMs\x12'\n" +
-	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\"r\n" +
+	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\"=\n" +
+	"\x10AuditKeysRequest\x12)\n" +
+	"\x10idempotency_keys\x18\x01 \x03(\tR\x0fidempotencyKeys\"<\n" +
+	"\x11AuditKeysResponse\x12'\n" +
+	"\x04keys\x18\x01 \x03(\v2\x13.demo.v1.AuditedKeyR\x04keys\"V\n" +
+	"\n" +
+	"AuditedKey\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x1f\n" +
+	"\vpayment_ids\x18\x02 \x03(\tR\n" +
+	"paymentIds\"r\n" +
 	"\x12ReserveItemRequest\x12'\n" +
 	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12\x1a\n" +
@@ -804,11 +955,12 @@ const file_demo_proto_rawDesc = "" +
 	"updated_ms\x18\a \x01(\x03R\tupdatedMs2\xb7\x01\n" +
 	"\vDemoService\x12Q\n" +
 	"\x0eProcessRequest\x12\x1e.demo.v1.ProcessRequestRequest\x1a\x1f.demo.v1.ProcessRequestResponse\x12U\n" +
-	"\x0fStreamResponses\x12\x1f.demo.v1.StreamResponsesRequest\x1a\x1f.demo.v1.ProcessRequestResponse0\x012\xc2\x02\n" +
+	"\x0fStreamResponses\x12\x1f.demo.v1.StreamResponsesRequest\x1a\x1f.demo.v1.ProcessRequestResponse0\x012\x86\x03\n" +
 	"\x0ePaymentService\x12B\n" +
 	"\x0eProcessPayment\x12\x1e.demo.v1.ProcessPaymentRequest\x1a\x10.demo.v1.Payment\x12:\n" +
 	"\n" +
-	"GetPayment\x12\x1a.demo.v1.GetPaymentRequest\x1a\x10.demo.v1.Payment\x12@\n" +
+	"GetPayment\x12\x1a.demo.v1.GetPaymentRequest\x1a\x10.demo.v1.Payment\x12B\n" +
+	"\tAuditKeys\x12\x19.demo.v1.AuditKeysRequest\x1a\x1a.demo.v1.AuditKeysResponse\x12@\n" +
 	"\vReserveItem\x12\x1b.demo.v1.ReserveItemRequest\x1a\x14.demo.v1.Reservation\x128\n" +
 	"\n" +
 	"StartBatch\x12\x1a.demo.v1.StartBatchRequest\x1a\x0e.demo.v1.Batch\x124\n" +
@@ -826,7 +978,7 @@ func file_demo_proto_rawDescGZIP() []byte {
 	return file_demo_proto_rawDescData
 }
 
-var file_demo_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_demo_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_demo_proto_goTypes = []any{
 	(*ProcessRequestRequest)(nil),  // 0: demo.v1.ProcessRequestRequest
 	(*ProcessRequestResponse)(nil), // 1: demo.v1.ProcessRequestResponse
@@ -834,33 +986,39 @@ var file_demo_proto_goTypes = []any{
 	(*ProcessPaymentRequest)(nil),  // 3: demo.v1.ProcessPaymentRequest
 	(*GetPaymentRequest)(nil),      // 4: demo.v1.GetPaymentRequest
 	(*Payment)(nil),                // 5: demo.v1.Payment
-	(*ReserveItemRequest)(nil),     // 6: demo.v1.ReserveItemRequest
-	(*Reservation)(nil),            // 7: demo.v1.Reservation
-	(*StartBatchRequest)(nil),      // 8: demo.v1.StartBatchRequest
-	(*GetBatchRequest)(nil),        // 9: demo.v1.GetBatchRequest
-	(*Batch)(nil),                  // 10: demo.v1.Batch
+	(*AuditKeysRequest)(nil),       // 6: demo.v1.AuditKeysRequest
+	(*AuditKeysResponse)(nil),      // 7: demo.v1.AuditKeysResponse
+	(*AuditedKey)(nil),             // 8: demo.v1.AuditedKey
+	(*ReserveItemRequest)(nil),     // 9: demo.v1.ReserveItemRequest
+	(*Reservation)(nil),            // 10: demo.v1.Reservation
+	(*StartBatchRequest)(nil),      // 11: demo.v1.StartBatchRequest
+	(*GetBatchRequest)(nil),        // 12: demo.v1.GetBatchRequest
+	(*Batch)(nil),                  // 13: demo.v1.Batch
 }
 var file_demo_proto_depIdxs = []int32{
-	3,  // 0: demo.v1.StartBatchRequest.payments:type_name -> demo.v1.ProcessPaymentRequest
-	0,  // 1: demo.v1.DemoService.ProcessRequest:input_type -> demo.v1.ProcessRequestRequest
-	2,  // 2: demo.v1.DemoService.StreamResponses:input_type -> demo.v1.StreamResponsesRequest
-	3,  // 3: demo.v1.PaymentService.ProcessPayment:input_type -> demo.v1.ProcessPaymentRequest
-	4,  // 4: demo.v1.PaymentService.GetPayment:input_type -> demo.v1.GetPaymentRequest
-	6,  // 5: demo.v1.PaymentService.ReserveItem:input_type -> demo.v1.ReserveItemRequest
-	8,  // 6: demo.v1.PaymentService.StartBatch:input_type -> demo.v1.StartBatchRequest
-	9,  // 7: demo.v1.PaymentService.GetBatch:input_type -> demo.v1.GetBatchRequest
-	1,  // 8: demo.v1.DemoService.ProcessRequest:output_type -> demo.v1.ProcessRequestResponse
-	1,  // 9: demo.v1.DemoService.StreamResponses:output_type -> demo.v1.ProcessRequestResponse
-	5,  // 10: demo.v1.PaymentService.ProcessPayment:output_type -> demo.v1.Payment
-	5,  // 11: demo.v1.PaymentService.GetPayment:output_type -> demo.v1.Payment
-	7,  // 12: demo.v1.PaymentService.ReserveItem:output_type -> demo.v1.Reservation
-	10, // 13: demo.v1.PaymentService.StartBatch:output_type -> demo.v1.Batch
-	10, // 14: demo.v1.PaymentService.GetBatch:output_type -> demo.v1.Batch
-	8,  // [8:15] is the sub-list for method output_type
-	1,  // [1:8] is the sub-list for method input_type
-	1,  // [1:1] is the sub-list for extension type_name
-	1,  // [1:1] is the sub-list for extension extendee
-	0,  // [0:1] is the sub-list for field type_name
+	8,  // 0: demo.v1.AuditKeysResponse.keys:type_name -> demo.v1.AuditedKey
+	3,  // 1: demo.v1.StartBatchRequest.payments:type_name -> demo.v1.ProcessPaymentRequest
+	0,  // 2: demo.v1.DemoService.ProcessRequest:input_type -> demo.v1.ProcessRequestRequest
+	2,  // 3: demo.v1.DemoService.StreamResponses:input_type -> demo.v1.StreamResponsesRequest
+	3,  // 4: demo.v1.PaymentService.ProcessPayment:input_type -> demo.v1.ProcessPaymentRequest
+	4,  // 5: demo.v1.PaymentService.GetPayment:input_type -> demo.v1.GetPaymentRequest
+	6,  // 6: demo.v1.PaymentService.AuditKeys:input_type -> demo.v1.AuditKeysRequest
+	9,  // 7: demo.v1.PaymentService.ReserveItem:input_type -> demo.v1.ReserveItemRequest
+	11, // 8: demo.v1.PaymentService.StartBatch:input_type -> demo.v1.StartBatchRequest
+	12, // 9: demo.v1.PaymentService.GetBatch:input_type -> demo.v1.GetBatchRequest
+	1,  // 10: demo.v1.DemoService.ProcessRequest:output_type -> demo.v1.ProcessRequestResponse
+	1,  // 11: demo.v1.DemoService.StreamResponses:output_type -> demo.v1.ProcessRequestResponse
+	5,  // 12: demo.v1.PaymentService.ProcessPayment:output_type -> demo.v1.Payment
+	5,  // 13: demo.v1.PaymentService.GetPayment:output_type -> demo.v1.Payment
+	7,  // 14: demo.v1.PaymentService.AuditKeys:output_type -> demo.v1.AuditKeysResponse
+	10, // 15: demo.v1.PaymentService.ReserveItem:output_type -> demo.v1.Reservation
+	13, // 16: demo.v1.PaymentService.StartBatch:output_type -> demo.v1.Batch
+	13, // 17: demo.v1.PaymentService.GetBatch:output_type -> demo.v1.Batch
+	10, // [10:18] is the sub-list for method output_type
+	2,  // [2:10] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_demo_proto_init() }
@@ -875,7 +1033,7 @@ func file_demo_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_demo_proto_rawDesc), len(file_demo_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -175,6 +175,7 @@ var DemoService_ServiceDesc = grpc.ServiceDesc{
 const (
 	PaymentService_ProcessPayment_FullMethodName = "/demo.v1.PaymentService/ProcessPayment"
 	PaymentService_GetPayment_FullMethodName     = "/demo.v1.PaymentService/GetPayment"
+	PaymentService_AuditKeys_FullMethodName      = "/demo.v1.PaymentService/AuditKeys"
 	PaymentService_ReserveItem_FullMethodName    = "/demo.v1.PaymentService/ReserveItem"
 	PaymentService_StartBatch_FullMethodName     = "/demo.v1.PaymentService/StartBatch"
 	PaymentService_GetBatch_FullMethodName       = "/demo.v1.PaymentService/GetBatch"
@@ -195,6 +196,9 @@ type PaymentServiceClient interface {
 	ProcessPayment(ctx context.Context, in *ProcessPaymentRequest, opts ...grpc.CallOption) (*Payment, error)
 	// GetPayment reads one payment. NOT_FOUND: there is none with this id.
 	GetPayment(ctx context.Context, in *GetPaymentRequest, opts ...grpc.CallOption) (*Payment, error)
+	// AuditKeys tells which complete payments stand under each key. More than one is a broken promise, none under an
+	// acknowledged key a lost payment.
+	AuditKeys(ctx context.Context, in *AuditKeysRequest, opts ...grpc.CallOption) (*AuditKeysResponse, error)
 	// ReserveItem takes quantity from the stock of an item. FAILED_PRECONDITION: not enough stock.
 	ReserveItem(ctx context.Context, in *ReserveItemRequest, opts ...grpc.CallOption) (*Reservation, error)
 	// StartBatch stores a list of payments which some replica then works through.
@@ -225,6 +229,16 @@ func (c *paymentServiceClient) GetPayment(ctx context.Context, in *GetPaymentReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Payment)
 	err := c.cc.Invoke(ctx, PaymentService_GetPayment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *paymentServiceClient) AuditKeys(ctx context.Context, in *AuditKeysRequest, opts ...grpc.CallOption) (*AuditKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuditKeysResponse)
+	err := c.cc.Invoke(ctx, PaymentService_AuditKeys_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -276,6 +290,9 @@ type PaymentServiceServer interface {
 	ProcessPayment(context.Context, *ProcessPaymentRequest) (*Payment, error)
 	// GetPayment reads one payment. NOT_FOUND: there is none with this id.
 	GetPayment(context.Context, *GetPaymentRequest) (*Payment, error)
+	// AuditKeys tells which complete payments stand under each key. More than one is a broken promise, none under an
+	// acknowledged key a lost payment.
+	AuditKeys(context.Context, *AuditKeysRequest) (*AuditKeysResponse, error)
 	// ReserveItem takes quantity from the stock of an item. FAILED_PRECONDITION: not enough stock.
 	ReserveItem(context.Context, *ReserveItemRequest) (*Reservation, error)
 	// StartBatch stores a list of payments which some replica then works through.
@@ -297,6 +314,9 @@ func (UnimplementedPaymentServiceServer) ProcessPayment(context.Context, *Proces
 }
 func (UnimplementedPaymentServiceServer) GetPayment(context.Context, *GetPaymentRequest) (*Payment, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPayment not implemented")
+}
+func (UnimplementedPaymentServiceServer) AuditKeys(context.Context, *AuditKeysRequest) (*AuditKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AuditKeys not implemented")
 }
 func (UnimplementedPaymentServiceServer) ReserveItem(context.Context, *ReserveItemRequest) (*Reservation, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReserveItem not implemented")
@@ -360,6 +380,24 @@ func _PaymentService_GetPayment_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PaymentServiceServer).GetPayment(ctx, req.(*GetPaymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PaymentService_AuditKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuditKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PaymentServiceServer).AuditKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PaymentService_AuditKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PaymentServiceServer).AuditKeys(ctx, req.(*AuditKeysRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -432,6 +470,10 @@ var PaymentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPayment",
 			Handler:    _PaymentService_GetPayment_Handler,
+		},
+		{
+			MethodName: "AuditKeys",
+			Handler:    _PaymentService_AuditKeys_Handler,
 		},
 		{
 			MethodName: "ReserveItem",

@@ -63,9 +63,14 @@ func (c *Counter) of(k Kind) *atomic.Int64 {
 
 // Handler counts every request that passes through it, from the moment its header was read until its handler has
 // returned. A connection that next hijacks is counted on, until somebody closes it: http.Server.Shutdown would
-// neither wait for it nor mention it.
+// neither wait for it nor mention it. Health checks are not work: a client that watches our health holds its call open
+// for ever.
 func (c *Counter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+			next.ServeHTTP(w, r)
+			return
+		}
 		kind := HTTP
 		if IsGRPC(r) {
 			kind = GRPC

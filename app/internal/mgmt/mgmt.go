@@ -13,6 +13,7 @@ import (
 
 	"github.com/drain-agent/drain-agent/app/internal/inflight"
 	"github.com/drain-agent/drain-agent/app/internal/lifecycle"
+	"github.com/drain-agent/drain-agent/probes"
 )
 
 // Config is what the management port shows and moves. Every field but Profiling is required.
@@ -20,9 +21,10 @@ type Config struct {
 	State     *lifecycle.State
 	Inflight  *inflight.Counter
 	Registry  *prometheus.Registry
-	Probes    http.Handler          // answers /startupz, /livez, /readyz
-	Toggle    func() (healthy bool) // flips the simulated dependency
-	Profiling bool                  // serve /debug/pprof/
+	Probes    *probes.Registry
+	Toggle    func() (healthy bool)   // flips the simulated dependency
+	BankFault func(mode string) error // makes the fake bank misbehave
+	Profiling bool                    // serve /debug/pprof/
 }
 
 // Handler returns the routes.
@@ -31,13 +33,19 @@ type Config struct {
 //	GET /inflight              {"active_requests":n}
 //	POST /toggle-health        the simulated dependency breaks, or works again
 //	GET|POST /drain            long-lived work ends, everybody is asked to go; DELETE takes it back
-//	GET /startupz /livez /readyz
+//	POST /bank-fault?mode=     none, fail, hang, flaky
+//	GET /startupz /livez /readyz /syntheticz
 func (c Config) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /inflight", c.inflight)
 	mux.HandleFunc("POST /toggle-health", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "dependency healthy: %v\n", c.Toggle())
+	})
+	mux.HandleFunc("POST /bank-fault", func(w http.ResponseWriter, r *http.Request) {
+		if err := c.BankFault(r.URL.Query().Get("mode")); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
 	})
 	drain := func(w http.ResponseWriter, r *http.Request) {
 		c.State.Drain()
@@ -49,7 +57,7 @@ func (c Config) Handler() http.Handler {
 		c.State.Undrain()
 		c.inflight(w, r)
 	})
-	mux.Handle("/", c.Probes)
+	c.Probes.RegisterHTTP(mux)
 	if c.Profiling {
 		profiles(mux)
 	}
@@ -72,8 +80,9 @@ func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
-// Register exposes the count and the state: active_requests, active_work{kind}, is_shutting_down, is_draining.
-func Register(reg prometheus.Registerer, state *lifecycle.State, count *inflight.Counter) {
+// Register exposes the count and the state: active_requests, active_work{kind}, is_healthy, is_shutting_down,
+// is_draining. healthy is asked at every scrape.
+func Register(reg prometheus.Registerer, state *lifecycle.State, count *inflight.Counter, healthy func() bool) {
 	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
 	}
@@ -83,6 +92,8 @@ func Register(reg prometheus.Registerer, state *lifecycle.State, count *inflight
 		gauge("active_work", "Work in flight, by kind.", prometheus.Labels{"kind": string(kind)},
 			func() float64 { return float64(count.Of(kind)) })
 	}
+	gauge("is_healthy", "1 while this replica wants traffic: the answer of its readiness probe.", nil,
+		func() float64 { return flag(healthy()) })
 	gauge("is_shutting_down", "1 from the moment the process was told to end.", nil,
 		func() float64 { return flag(state.IsStopping()) })
 	gauge("is_draining", "1 while long-lived work is asked to end.", nil,

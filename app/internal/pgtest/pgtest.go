@@ -111,7 +111,9 @@ func (s *Server) NewDatabase() string {
 }
 
 // Tool returns a command of the PostgreSQL installation, such as pg_dump.
-func (s *Server) Tool(name string, args ...string) *exec.Cmd { return exec.Command(s.binary(name), args...) }
+func (s *Server) Tool(name string, args ...string) *exec.Cmd {
+	return exec.Command(s.binary(name), args...)
+}
 
 func (s *Server) url(name string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)

@@ -45,7 +45,11 @@ func Listen(ctx context.Context, addr string, handler http.Handler) (*Server, er
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       10 * time.Minute, // longer than any client's: a server that closes first loses requests
 	}
-	go func() { s.served <- s.http.Serve(tracking{ln, s}) }()
+	go func() {
+		if err := s.http.Serve(tracking{ln, s}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			s.served <- err
+		}
+	}()
 	return s, nil
 }
 
@@ -67,11 +71,19 @@ func (s *Server) Drain() {
 // Undrain lets HTTP/1 connections be kept alive again.
 func (s *Server) Undrain() { s.leaving.Store(false) }
 
+// CloseListener refuses new connections; those that are open are served as before.
+func (s *Server) CloseListener() error {
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close the listener: %w", err)
+	}
+	return nil
+}
+
 // Stop closes the listener, says goodbye, and waits until every request has been answered. When ctx ends first,
 // what is still running is cut off and the error says so. Hijacked connections are their handlers' business.
 func (s *Server) Stop(ctx context.Context) error {
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("close the listener: %w", err)
+	if err := s.CloseListener(); err != nil {
+		return err
 	}
 	s.Drain()
 	select {

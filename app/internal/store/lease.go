@@ -33,34 +33,57 @@ func (s *Store) StepDown(ctx context.Context, name, owner string) error {
 	})
 }
 
-// Mark writes that the replica is alive now; clean says that it is about to end by itself. Because it writes, it is also
-// the honest check of whether the store works.
-func (s *Store) Mark(ctx context.Context, replica string, clean bool) error {
+// Mark writes that the replica is alive now. Because it writes, it is also the honest check of whether the store works.
+func (s *Store) Mark(ctx context.Context, replica string) error {
+	return s.mark(ctx, replica, false, 0)
+}
+
+// Goodbye writes that the replica ends by itself now, and how long its stop took so far.
+func (s *Store) Goodbye(ctx context.Context, replica string, stopping time.Duration) error {
+	return s.mark(ctx, replica, true, stopping)
+}
+
+func (s *Store) mark(ctx context.Context, replica string, clean bool, stopping time.Duration) error {
 	return s.tx(ctx, func(ctx context.Context, t *tx) error {
-		_, err := t.exec(ctx, `insert into marks (replica, at_ms, clean) values ($1, {now}, $2)
-			on conflict (replica) do update set at_ms = excluded.at_ms, clean = excluded.clean`, replica, clean)
+		_, err := t.exec(ctx, `insert into marks (replica, at_ms, clean, stop_ms) values ($1, {now}, $2, $3)
+			on conflict (replica) do update set at_ms = excluded.at_ms, clean = excluded.clean,
+				stop_ms = case when excluded.clean then excluded.stop_ms else marks.stop_ms end`, replica, clean, stopping.Milliseconds())
 		return err
 	})
 }
 
-// Outage is the time during which no replica was alive.
+// Outage is a time during which no replica was alive.
 type Outage struct {
-	Since time.Duration // before now
-	Crash bool          // the last replica did not say goodbye
+	Since time.Duration // how long ago it began: the last mark of any replica
+	Crash bool          // that replica did not say goodbye
 }
 
-// LastAlive tells how long ago any replica was last known to be alive. ok is false when there never was one.
-func (s *Store) LastAlive(ctx context.Context) (o Outage, ok bool, err error) {
+// LastAlive tells since when no replica has been alive, as a starting replica sees it. ok is false when there never was
+// one, or when another one gave a sign of life within fresh: then the service was never away.
+func (s *Store) LastAlive(ctx context.Context, replica string, fresh time.Duration) (o Outage, ok bool, err error) {
 	var ms int64
 	var clean bool
-	err = s.row(ctx, `select {now} - at_ms, clean from marks order by at_ms desc limit 1`).Scan(&ms, &clean)
-	if errors.Is(err, sql.ErrNoRows) {
+	var others int
+	err = s.row(ctx, `select {now} - at_ms, clean,
+			(select count(*) from marks where replica <> $1 and not clean and at_ms > {now} - $2)
+		from marks order by at_ms desc limit 1`, replica, fresh.Milliseconds()).Scan(&ms, &clean, &others)
+	if errors.Is(err, sql.ErrNoRows) || others > 0 {
 		return Outage{}, false, nil
 	}
 	if err != nil {
 		return Outage{}, false, s.classify(fmt.Errorf("read the last mark: %w", err))
 	}
 	return Outage{Since: max(0, time.Duration(ms)*time.Millisecond), Crash: !clean}, true, nil
+}
+
+// LastStop is how long the most recent orderly stop of any replica took, zero when there was none.
+func (s *Store) LastStop(ctx context.Context) (time.Duration, error) {
+	var ms int64
+	err := s.row(ctx, `select stop_ms from marks where stop_ms > 0 order by at_ms desc limit 1`).Scan(&ms)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return time.Duration(ms) * time.Millisecond, s.classify(err)
 }
 
 // ForgetMarks deletes marks of replicas that have been silent for a day.

@@ -143,12 +143,13 @@ func (s *Store) tx(ctx context.Context, fn func(context.Context, *tx) error) err
 }
 
 func (s *Store) once(ctx context.Context, fn func(context.Context, *tx) error) error {
-	t, err := s.db.BeginTx(ctx, nil)
+	begun, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
+	t := &tx{Tx: begun, s: s}
 	defer t.Rollback()
-	if err := fn(ctx, &tx{Tx: t, s: s}); err != nil {
+	if err := fn(ctx, t); err != nil {
 		return err
 	}
 	if err := t.Commit(); err != nil {

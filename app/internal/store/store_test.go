@@ -418,22 +418,39 @@ func testLeader(t *testing.T, dsn string) {
 
 func testMarks(t *testing.T, dsn string) {
 	s := open(t, dsn)
-	if _, ok, err := s.LastAlive(t.Context()); ok || err != nil {
-		t.Fatalf("a mark before any: %v %v", ok, err)
-	}
-	for _, clean := range []bool{false, true} {
-		if err := s.Mark(t.Context(), "r", clean); err != nil {
+	seen := func(as string) (Outage, bool) {
+		o, ok, err := s.LastAlive(t.Context(), as, 3*time.Second)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if o, ok, err := s.LastAlive(t.Context()); !ok || err != nil || o.Crash == clean || o.Since > time.Minute {
-			t.Errorf("%+v %v %v", o, ok, err)
-		}
+		return o, ok
+	}
+	if _, ok := seen("r"); ok {
+		t.Fatal("an outage before the first start")
+	}
+	if err := s.Mark(t.Context(), "r"); err != nil {
+		t.Fatal(err)
+	}
+	if o, ok := seen("r"); !ok || !o.Crash {
+		t.Errorf("r died and came back: %+v %v, want a crash", o, ok)
+	}
+	if _, ok := seen("other"); ok {
+		t.Error("an outage although r lives")
 	}
 	if _, err := s.db.ExecContext(t.Context(), `update marks set at_ms = at_ms - 60000`); err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := s.LastAlive(t.Context()); err != nil || o.Since < time.Minute {
-		t.Errorf("%+v %v, want at least a minute", o, err)
+	if o, ok := seen("other"); !ok || !o.Crash || o.Since < time.Minute {
+		t.Errorf("%+v %v, want a crash at least a minute ago", o, ok)
+	}
+	if err := s.Goodbye(t.Context(), "r", 1500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if o, ok := seen("other"); !ok || o.Crash {
+		t.Errorf("r said goodbye: %+v %v, want a planned outage", o, ok)
+	}
+	if d, err := s.LastStop(t.Context()); err != nil || d != 1500*time.Millisecond {
+		t.Errorf("last stop %v %v", d, err)
 	}
 }
 

@@ -97,7 +97,8 @@ create table leases (
 create table marks (
     replica text    primary key,
     at_ms   bigint  not null,
-    clean   boolean not null
+    clean   boolean not null,
+    stop_ms bigint  not null -- how long its last orderly stop took
 );
 
 -- Inconsistencies nobody could repair, told once.

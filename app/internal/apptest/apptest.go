@@ -1,0 +1,218 @@
+// Package apptest builds the service and runs it as a process of its own, so that tests can do to it what a node does.
+package apptest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const pkg = "github.com/drain-agent/drain-agent/app"
+
+// Build compiles the service. overlay replaces source files, by their absolute path.
+func Build(tb testing.TB, overlay map[string]string) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	bin := filepath.Join(dir, "app")
+	args := []string{"build", "-o", bin}
+	if len(overlay) > 0 {
+		replace := map[string]string{}
+		for path, text := range overlay {
+			file := filepath.Join(dir, filepath.Base(path))
+			write(tb, file, text)
+			replace[path] = file
+		}
+		data, err := json.Marshal(map[string]any{"Replace": replace})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		list := filepath.Join(dir, "overlay.json")
+		write(tb, list, string(data))
+		args = append(args, "-overlay", list)
+	}
+	build := exec.CommandContext(tb.Context(), "go", append(args, pkg)...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		tb.Fatalf("build the service: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func write(tb testing.TB, file, text string) {
+	tb.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// App is a service that may be started and killed many times, always on the same ports.
+type App struct {
+	Addr, Mgmt string // host:port
+	Env        []string
+	Credential *syscall.Credential
+
+	tb   testing.TB
+	bin  string
+	args []string
+	cmd  *exec.Cmd
+	mu   sync.Mutex
+	log  bytes.Buffer
+}
+
+// New prepares a service. Start starts it; it is killed at the latest when the test ends.
+func New(tb testing.TB, bin string, args ...string) *App {
+	tb.Helper()
+	data, mgmt := freePort(tb), freePort(tb)
+	a := &App{
+		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(data)), Mgmt: net.JoinHostPort("127.0.0.1", strconv.Itoa(mgmt)),
+		tb: tb, bin: bin,
+		args: append([]string{"serve", "--host=127.0.0.1", fmt.Sprintf("--port=%d", data), fmt.Sprintf("--mgmt-port=%d", mgmt)}, args...),
+	}
+	tb.Cleanup(func() {
+		a.Kill()
+		if tb.Failed() {
+			log := a.Log()
+			tb.Logf("log of the service, its end:\n%s", log[max(0, len(log)-6000):])
+		}
+	})
+	return a
+}
+
+// Start starts a process and does not wait for it.
+func (a *App) Start() {
+	a.tb.Helper()
+	a.cmd = exec.Command(a.bin, a.args...)
+	a.cmd.Env = append(os.Environ(), a.Env...)
+	a.cmd.Stdout, a.cmd.Stderr = writer{a}, writer{a}
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: a.Credential, Pdeathsig: syscall.SIGKILL}
+	if err := a.cmd.Start(); err != nil {
+		a.tb.Fatal(err)
+	}
+}
+
+type writer struct{ *App }
+
+func (w writer) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
+}
+
+// Log is everything all its processes have printed.
+func (a *App) Log() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.String()
+}
+
+// Kill ends the process with SIGKILL, if it runs.
+func (a *App) Kill() {
+	if a.cmd != nil {
+		_ = a.cmd.Process.Kill()
+		_ = a.cmd.Wait()
+		a.cmd = nil
+	}
+}
+
+// Signal sends a signal.
+func (a *App) Signal(sig syscall.Signal) { _ = a.cmd.Process.Signal(sig) }
+
+// Exit waits for the process to end by itself and returns its exit code.
+func (a *App) Exit() int {
+	a.tb.Helper()
+	ended := make(chan error, 1)
+	cmd := a.cmd
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+		a.cmd = nil
+		return cmd.ProcessState.ExitCode()
+	case <-time.After(time.Minute):
+		a.tb.Fatal("the service does not end")
+		return -1
+	}
+}
+
+// Ready waits until the readiness probe answers 200.
+func (a *App) Ready() {
+	a.tb.Helper()
+	a.Await("ready", func() bool { code, _ := a.Get("/readyz"); return code == http.StatusOK })
+}
+
+// Get asks the management port. The code is 0 when nobody answers.
+func (a *App) Get(path string) (code int, body string) { return a.Do(http.MethodGet, path) }
+
+// Do asks the management port.
+func (a *App) Do(method, path string) (code int, body string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+a.Mgmt+path, nil)
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text)
+}
+
+// Metric is the sum over all series of a metric whose labels contain all given texts, such as `status="ok"`.
+func (a *App) Metric(name string, labels ...string) (sum float64) {
+	a.tb.Helper()
+	_, body := a.Get("/metrics")
+	for line := range strings.Lines(body) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || (rest[0] != '{' && rest[0] != ' ') {
+			continue
+		}
+		match := true
+		for _, l := range labels {
+			match = match && strings.Contains(rest, l)
+		}
+		if i := strings.LastIndexByte(rest, ' '); match && i >= 0 {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest[i:]), 64)
+			if err != nil {
+				a.tb.Fatalf("metric %s: %v", line, err)
+			}
+			sum += v
+		}
+	}
+	return sum
+}
+
+// Await waits for a condition.
+func (a *App) Await(what string, ok func() bool) {
+	a.tb.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			a.tb.Fatalf("gave up waiting for: %s", what)
+		}
+	}
+}
+
+func freePort(tb testing.TB) int {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}

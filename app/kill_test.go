@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/drain-agent/drain-agent/app/api"
+	"github.com/drain-agent/drain-agent/app/internal/apptest"
+	"github.com/drain-agent/drain-agent/app/internal/client"
+	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+)
+
+// kills is how often the service is killed: 12 times, or as $APP_KILLS says (make soak: 500).
+func kills(t *testing.T) int {
+	text := os.Getenv("APP_KILLS")
+	if text == "" {
+		return 12
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("APP_KILLS is %q, want a number", text)
+	}
+	return n
+}
+
+// onBoth runs a test on each store.
+func onBoth(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "books.db")) })
+	t.Run("postgres", func(t *testing.T) { test(t, pgtest.Start(t).NewDatabase()) })
+}
+
+// SIGKILL at random instants, under 100 payments a second with clients that retry, with reservations and with a batch
+// under way, loses and doubles nothing.
+func TestSIGKILLLosesNothing(t *testing.T) {
+	bin := apptest.Build(t, nil)
+	onBoth(t, func(t *testing.T, dsn string) {
+		damage, report := killLoop(t, bin, dsn, kills(t), func([]string) bool { return false })
+		if len(damage) > 0 {
+			t.Errorf("damage after %d kills: %v", kills(t), damage)
+		}
+		t.Logf("%d kills, %d payments acknowledged, %d retries, lost %d, doubled %d", kills(t),
+			report.Ledger.Acknowledged, report.Retries, report.Ledger.Lost, report.Ledger.Doubled)
+	})
+}
+
+// The same test finds the bug it is made for: a payment whose commit is split in two.
+func TestSIGKILLFindsASplitCommit(t *testing.T) {
+	const whole = `	if err := t.post(ctx, id, "credit", want.To, want.Amount); err != nil {`
+	path, err := filepath.Abs("internal/store/payments.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	split := strings.Replace(string(source), whole, `	if err := t.Commit(); err != nil {
+		return Payment{}, err
+	}
+	again, err := t.s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return Payment{}, err
+	}
+	t.Tx = again
+`+whole, 1)
+	if split == string(source) {
+		t.Fatal("the bug cannot be seeded: book has changed")
+	}
+	bin := apptest.Build(t, map[string]string{path: split})
+	onBoth(t, func(t *testing.T, dsn string) {
+		damage, _ := killLoop(t, bin, dsn, 200, func(damage []string) bool { return len(damage) > 0 })
+		if len(damage) == 0 {
+			t.Error("200 kills of a service that commits a payment in two parts, and nothing was noticed")
+		}
+		t.Logf("noticed: %v", damage)
+	})
+}
+
+// killLoop returns what it found wrong in the books. It ends after n kills, or when enough says so of the damage found
+// between two kills.
+func killLoop(t *testing.T, bin, dsn string, n int, enough func([]string) bool) ([]string, *client.Report) {
+	app := apptest.New(t, bin, "--store="+dsn, "--reconcile-every=0", "--batch-lease=500ms", "--batch-item-delay=5ms")
+	app.Start()
+	app.Ready()
+	conn, err := grpc.NewClient(app.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	payments := api.NewPaymentServiceClient(conn)
+	batch := startBatch(t, payments, 40*n)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var load sync.WaitGroup
+	var report *client.Report
+	load.Go(func() {
+		r, err := client.Run(ctx, client.Config{
+			Target: app.Addr, Rate: 100, Concurrency: 500, Mode: "payments", RetryFor: time.Minute,
+			Timeout: 3 * time.Second, Accounts: 100,
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		report = r
+	})
+	var reserved int64
+	load.Go(func() { reserved = reserve(ctx, payments) })
+
+	for i := range n {
+		if i%5 != 4 { // every fifth dies before it is ready
+			app.Ready()
+		}
+		<-time.After(rand.N(250 * time.Millisecond))
+		app.Kill()
+		app.Start()
+		if enough(books(t, dsn)) {
+			break
+		}
+	}
+	app.Ready()
+	stop()
+	load.Wait()
+	damage := books(t, dsn)
+	if enough(damage) {
+		return damage, report
+	}
+	if l := report.Ledger; !l.Checked || l.Lost > 0 || l.Doubled > 0 || l.Acknowledged == 0 {
+		damage = append(damage, fmt.Sprintf("the client's ledger check: %+v", l))
+	}
+	if len(report.Failures) > 0 {
+		damage = append(damage, fmt.Sprintf("payments that never got an answer: %v", report.Failures))
+	}
+	if taken := number(t, dsn, `select sum(quantity) from reservations`); taken < reserved {
+		damage = append(damage, fmt.Sprintf("%d items reserved, clients were told %d", taken, reserved))
+	}
+	app.Await("the batch to complete", func() bool {
+		b, err := payments.GetBatch(t.Context(), &api.GetBatchRequest{BatchId: batch})
+		return err == nil && b.GetStatus() == "completed"
+	})
+	total, made := number(t, dsn, `select total from batches`), number(t, dsn, `select count(*) from payments where idem_key like 'batch!_%' escape '!'`)
+	if made != total {
+		damage = append(damage, fmt.Sprintf("a batch of %d made %d payments", total, made))
+	}
+	return append(damage, books(t, dsn)...), report
+}
+
+func startBatch(t *testing.T, payments api.PaymentServiceClient, n int) string {
+	t.Helper()
+	req := &api.StartBatchRequest{IdempotencyKey: "batch"}
+	for i := range min(n, 10_000) {
+		req.Payments = append(req.Payments, &api.ProcessPaymentRequest{
+			FromAccount: fmt.Sprintf("acct-%04d", i%100), ToAccount: fmt.Sprintf("acct-%04d", (i+1)%100), Amount: 1, Currency: "USD",
+		})
+	}
+	b, err := payments.StartBatch(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.GetBatchId()
+}
+
+// reserve takes one item after the other, each until it is told so, and returns how many that were.
+func reserve(ctx context.Context, payments api.PaymentServiceClient) (n int64) {
+	for ctx.Err() == nil {
+		req := &api.ReserveItemRequest{IdempotencyKey: fmt.Sprint("reserve-", n), ItemId: "item-0000", Quantity: 1}
+		if _, err := payments.ReserveItem(ctx, req); err == nil {
+			n++
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return n
+}
+
+// books looks straight into the database, past all our own code.
+func books(t *testing.T, dsn string) (damage []string) {
+	t.Helper()
+	for what, query := range map[string]string{
+		"money made or lost":        `select sum(balance) from accounts`,
+		"entries that do not sum":   `select coalesce(sum(amount), 0) from entries`,
+		"half payments":             `select count(*) from (select payment_id from entries group by payment_id having count(*) <> 2 or sum(amount) <> 0) as half`,
+		"payments without entries":  `select count(*) from payments p where not exists (select 1 from entries e where e.payment_id = p.id)`,
+		"keys with two payments":    `select count(*) from (select idem_key from payments group by idem_key having count(*) > 1) as twice`,
+		"stuck keys":                `select count(*) from idempotency_keys where settled_ms is null`,
+		"items oversold":            `select count(*) from items where stock < 0`,
+		"stock without reservation": `select count(*) from items i where i.stock <> i.initial - (select coalesce(sum(quantity), 0) from reservations r where r.item_id = i.id)`,
+		"balances off the journal":  `select count(*) from accounts a where a.balance <> (select coalesce(sum(amount), 0) from entries e where e.account_id = a.id)`,
+	} {
+		if n := number(t, dsn, query); n != 0 {
+			damage = append(damage, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	return damage
+}
+
+// number runs a query of its own connection.
+func number(t *testing.T, dsn, query string) (n int64) {
+	t.Helper()
+	driver, source := "pgx", dsn
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(context.Background(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
