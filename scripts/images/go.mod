@@ -1,0 +1,15 @@
+// Images without docker: apart, so that the agent's module does not carry a registry client.
+module github.com/drain-agent/drain-agent/scripts/images
+
+go 1.26.0
+
+require (
+	github.com/alecthomas/kong v1.17.0
+	github.com/google/go-containerregistry v0.22.1
+)
+
+require (
+	github.com/klauspost/compress v1.19.2 // indirect
+	github.com/opencontainers/go-digest v1.0.0 // indirect
+	github.com/opencontainers/image-spec v1.1.1 // indirect
+)
