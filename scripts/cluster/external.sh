@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # external.sh: CLUSTER=external, a cluster that somebody else started. Sourced by `cluster`.
 
-external_kubectl() { kubectl "$@"; }
 external_env() { :; }
 external_status() { kubectl get nodes -o wide; }
 external_up() { kubectl get --raw /readyz >/dev/null || die "the current kubeconfig's cluster does not answer; is KUBECONFIG right?"; }

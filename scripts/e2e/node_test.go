@@ -1,0 +1,83 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// ownNode skips what needs the node's processes and files, which somebody else's cluster does not show.
+func ownNode(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CLUSTER") == "external" {
+		t.Skip("CLUSTER=external: this row reaches into the node")
+	}
+}
+
+func restartKubelet(t *testing.T) {
+	t.Helper()
+	if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), clusterScript, "restart", "kubelet").CombinedOutput(); err != nil {
+		t.Fatalf("restart kubelet: %v: %s", err, out)
+	}
+}
+
+// signal sends a signal to the main process of a container, seen from the node.
+func signal(t *testing.T, pod corev1.Pod, container string, sig syscall.Signal) {
+	t.Helper()
+	pid := mainProcess(t, status(pod, container).ContainerID)
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatalf("send %v to %s (pid %d): %v", sig, container, pid, err)
+	}
+}
+
+// mainProcess finds the process of a container by its cgroup; of several it is the one that started first.
+func mainProcess(t *testing.T, containerID string) int {
+	t.Helper()
+	_, id, _ := strings.Cut(containerID, "://")
+	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil || id == "" {
+		t.Fatalf("find the process of container %q: %v", containerID, err)
+	}
+	first := 0
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+		if bytes.Contains(text, []byte(id)) && (first == 0 || pid < first) {
+			first = pid
+		}
+	}
+	if first == 0 {
+		t.Fatalf("no process belongs to container %q", containerID)
+	}
+	return first
+}
+
+// volume is where the node keeps an emptyDir of a pod.
+func volume(pod corev1.Pod, name string) string {
+	state := os.Getenv("CLUSTER_DIR")
+	if state == "" {
+		base := os.Getenv("XDG_STATE_HOME")
+		if base == "" {
+			base = filepath.Join(os.Getenv("HOME"), ".local", "state")
+		}
+		state = filepath.Join(base, "drain-agent", "cluster")
+	}
+	return filepath.Join(state, "kubelet", "pods", string(pod.UID), "volumes", "kubernetes.io~empty-dir", name)
+}
+
+// post sends a POST to a port of a pod through the API server.
+func post(t *testing.T, pod corev1.Pod, port int, path string) {
+	t.Helper()
+	kubectl(t, "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy%s", pod.Namespace, pod.Name, port, path), "-f", "/dev/null")
+}

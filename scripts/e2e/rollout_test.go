@@ -1,0 +1,127 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drain-agent/drain-agent/scripts/load/openloop"
+)
+
+var long = flag.Bool("long", false, "the long form: 20 rollouts instead of 3, and the baselines beside them")
+
+// A rollout is the result of replacing every pod several times under load.
+type rollout struct {
+	load  openloop.Report
+	stops []time.Duration // of each pod, sorted
+}
+
+func (r rollout) String() string {
+	return fmt.Sprintf("%d requests, %d failed (%s); seconds per stop min/median/max %.1f/%.1f/%.1f of %d",
+		r.load.Requests, r.load.Failed, r.load.Kinds(),
+		r.stops[0].Seconds(), r.stops[len(r.stops)/2].Seconds(), r.stops[len(r.stops)-1].Seconds(), len(r.stops))
+}
+
+// mix is 200 requests/s, 90 % of 20 ms, 9 % of 2 s and 1 % of 8 s, half of them on fresh connections and half kept alive,
+// HTTP/1.1, HTTP/2 and gRPC, and 500 kept-alive connections each used every 10 s. Nobody retries.
+func mix(target string) openloop.Plan {
+	plan := openloop.DefaultPlan(target)
+	plan.Path = "/work?ms=%d"
+	plan.OwnSource = strings.HasPrefix(target, "127.")
+	plan.Slow = 500
+	return plan
+}
+
+// roll replaces every pod of a workload n times under load.
+func roll(t *testing.T, w *workload, n int) rollout {
+	t.Helper()
+	seen := watch(t, w.ns)
+	w.start(t)
+	load, err := openloop.Start(t.Context(), mix(w.target(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle(t, load)
+	for range n {
+		kubectl(t, "-n", w.ns, "rollout", "restart", "deployment/"+w.deployment.Name)
+		w.rolledOut(t)
+		w.terminated(t)
+	}
+	result := rollout{load: load.Stop()}
+	for _, pod := range seen.stopped() {
+		result.stops = append(result.stops, seen.took(pod))
+	}
+	if want := n * int(*w.deployment.Spec.Replicas); len(result.stops) != want {
+		t.Fatalf("saw %d pods stop, want %d", len(result.stops), want)
+	}
+	slices.Sort(result.stops)
+	t.Log(result)
+	return result
+}
+
+// settle waits until the load has reached its full width: every slow connection is in use.
+func settle(t *testing.T, load *openloop.Generator) {
+	t.Helper()
+	eventually(t, time.Minute, "the load runs at full width", func() bool { return load.Snapshot().Sent > 2500 })
+}
+
+func lostNothing(t *testing.T, r rollout) {
+	t.Helper()
+	if r.load.Failed == 0 {
+		return
+	}
+	t.Errorf("%d of %d requests failed, want 0", r.load.Failed, r.load.Requests)
+	for _, failure := range r.load.Failures[:min(20, len(r.load.Failures))] {
+		t.Logf("%+v", failure)
+	}
+}
+
+// Row 1 of the issue, native sidecars: nothing is lost, whatever the order of the two sidecars.
+func TestRolloutNative(t *testing.T) {
+	n := 3
+	if *long {
+		n = 20
+	}
+	t.Run("agent first", func(t *testing.T) { lostNothing(t, roll(t, load(t, "native", namespace(t, "restricted")), n)) })
+	if *long {
+		t.Run("proxy first", func(t *testing.T) {
+			lostNothing(t, roll(t, load(t, "native", namespace(t, "restricted")).proxyFirst(), n))
+		})
+	}
+}
+
+// Row 2: regular containers.
+func TestRolloutClassic(t *testing.T) {
+	n := 1
+	if *long {
+		n = 20
+	}
+	lostNothing(t, roll(t, load(t, "classic", namespace(t, "restricted")), n))
+}
+
+// What people run today, under the same load: printed, and shown to lose requests, or the rows above would prove nothing.
+func TestRolloutWithoutAgent(t *testing.T) {
+	if !*long {
+		t.Skip("baselines belong to the long form")
+	}
+	for _, shape := range []string{"native", "classic"} {
+		t.Run(shape+" nothing", func(t *testing.T) {
+			losesSomething(t, roll(t, load(t, shape, namespace(t, "restricted")).withoutAgent(), 3))
+		})
+		t.Run(shape+" sleep 5", func(t *testing.T) {
+			losesSomething(t, roll(t, load(t, shape, namespace(t, "restricted")).withoutAgent().sleeping(5), 3))
+		})
+	}
+}
+
+func losesSomething(t *testing.T, r rollout) {
+	t.Helper()
+	if r.load.Failed == 0 {
+		t.Error("no request failed: the load does not reach the moments that matter")
+	}
+}
