@@ -10,10 +10,8 @@ import (
 	"time"
 )
 
-// The connections' other ends belong to a second process, started like a peer: our own would not count.
-const crowdVariable = "TRAFFIC_TEST_CROWD"
-
-// beTheCrowd opens many connections and holds them until its standard input ends.
+// beTheCrowd opens many connections and holds them until its standard input ends. It is a second process, because our
+// own connections would not count.
 func beTheCrowd(addr, many string) int {
 	n, _ := strconv.Atoi(many)
 	for range n {

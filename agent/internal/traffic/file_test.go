@@ -75,6 +75,20 @@ func TestFileIsFollowed(t *testing.T) {
 	checkRead(t, s, 0, "")
 }
 
+// A link may lead to a directory that is not watched: no event comes, the file's own signs have to do.
+func TestFileBehindALink(t *testing.T) {
+	path, target := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "in-flight")
+	write(t, target, "3\n")
+	must(t, os.Symlink(target, path))
+	s := source(t, "file:"+path)
+	checkRead(t, s, 3, "")
+	checkRead(t, s, 3, "")
+	replace(t, target, "2\n")
+	checkRead(t, s, 2, "")
+	write(t, target, "10\n")
+	checkRead(t, s, 10, "")
+}
+
 // Within one tick of the kernel's clock a second write of the same length leaves identity, size and time alone:
 // only the event tells. The time is put back here to make every round such a case.
 func TestFileChangeThatOnlyTheEventShows(t *testing.T) {

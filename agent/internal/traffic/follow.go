@@ -110,7 +110,7 @@ func (f *follower) judge(s socket, own func() map[endpoint]bool) mark {
 		}
 	case was.role == doubted:
 		now.role = counted
-		if !now.open || own()[s.remote] {
+		if !now.open || own()[s.remote] { // one that is over could have been ours: nobody can tell any more
 			now.role = ignored
 		} else {
 			f.fresh++
@@ -132,8 +132,6 @@ func (f *follower) first(s socket, own func() map[endpoint]bool) role {
 		return ignored
 	case f.looks == 1:
 		return counted
-	case !s.in(open): // over already, and nobody can tell whose it was
-		return ignored
 	}
 	return doubted
 }

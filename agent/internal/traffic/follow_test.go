@@ -53,6 +53,12 @@ func TestMerge(t *testing.T) {
 			{[]socket{listener, conn(port, 1, 40000, stateCloseWait)}, up(1, 0)},
 			{[]socket{listener, conn(port, 1, 40000, stateLastAck)}, up(0, 0)},
 		},
+		"closed by this side is not open": {
+			{[]socket{listener, a}, up(1, 0)},
+			{[]socket{listener, conn(port, 1, 40000, stateFinWait1)}, up(0, 0)},
+			{[]socket{listener, conn(port, 1, 40000, stateFinWait2)}, up(0, 0)},
+			{[]socket{listener, conn(port, 1, 40000, stateClosing)}, up(0, 0)},
+		},
 		"a connection that was over before the look": {
 			{[]socket{listener}, up(0, 0)},
 			{[]socket{listener, conn(port, 1, 40000, stateTimeWait)}, up(0, 1)},

@@ -135,6 +135,7 @@ func TestPrometheus(t *testing.T) {
 		{"zero", `in_flight{route="/a"} 0` + "\n", 0, ""},
 		{"other metrics are not parsed", "in_flightx y z\nzz{ 1\nin_flight{route=\"/a\"} 1\n", 1, ""},
 		{"long foreign line", "x{a=\"" + strings.Repeat("a", 1<<17) + "in_flight\"} 1\nin_flight{route=\"/a\"} 1\n", 1, ""},
+		{"a buffer begins in the middle of a line", strings.Repeat("#", 4096) + "in_flight{route=\"/a\"} 9\nin_flight{route=\"/a\"} 1\n", 1, ""},
 		{"quoted name", `{"in_flight",route="/a"} 6` + "\n", 6, ""},
 		{"windows line ends are foreign", "in_flight{route=\"/a\"} 0\r\n", 0, "text format"},
 		{"empty", "", 0, "no such metric"},
