@@ -46,7 +46,6 @@ func TestMain(m *testing.M) {
 //
 // GET /fail makes every later GET /healthz answer 503; GET /exit ends the process.
 func fake() {
-	fmt.Println("args", os.Args[1:])
 	terms := make(chan os.Signal, 1)
 	signal.Notify(terms, syscall.SIGTERM)
 	if address := os.Getenv("LISTEN"); address != "" {
@@ -57,6 +56,7 @@ func fake() {
 			fmt.Println(err)
 		}
 	}
+	fmt.Println("args", os.Args[1:])
 	if code := os.Getenv("EXIT"); code != "" {
 		after, _ := time.ParseDuration(os.Getenv("EXIT_AFTER"))
 		time.AfterFunc(after, func() {

@@ -91,7 +91,7 @@ func TestInitContainersRunInOrderBeforeTheRest(t *testing.T) {
 	sidecar := native(fakeContainer("sidecar", 15000, nil))
 	sidecar.StartupProbe = patient(health(15000))
 	p := runWith(t, manifest(1, []corev1.Container{
-		fakeContainer("first", 0, env{"EXIT": "0", "EXIT_AFTER": "50ms"}), sidecar, fakeContainer("second", 0, env{"EXIT": "0"}),
+		fakeContainer("first", 0, env{"EXIT": "0", "EXIT_AFTER": "1s"}), sidecar, fakeContainer("second", 0, env{"EXIT": "0"}),
 	}, fakeContainer("app", 8080, nil)), quick)
 	ready(t, p)
 	inOrder(t, p.Events(), "first started", "first exited", "sidecar started", "sidecar probe", "second started", "second exited", "app started", "pod_ready")
