@@ -89,7 +89,7 @@ const maxInfo = 2 << 20
 
 func (d *Description) fill(info *adminv3.ServerInfo) {
 	d.Version = info.GetVersion()
-	if parts := strings.Split(info.GetVersion(), "/"); len(parts) > 1 {
+	if parts := strings.Split(info.GetVersion(), "/"); len(parts) > 1 && parts[1] != "" {
 		d.Version = parts[1]
 	}
 	options := info.GetCommandLineOptions()
@@ -108,6 +108,7 @@ type discovery struct {
 	took time.Duration
 	view *view
 
+	lds       bool // listeners come by LDS
 	listeners []served
 	bound     map[string]uint16 // ports by listener name
 }
@@ -161,16 +162,22 @@ func (c *Client) readActive(ctx context.Context, took *time.Duration, each func(
 	return hash.Sum64(), err
 }
 
-// readLoaded learns when the bootstrap was loaded: the name filter keeps everything but the bootstrap out of the dump, the mask everything but its date.
+// readLoaded learns when the bootstrap was loaded and whether listeners come by LDS: the name filter keeps everything but the bootstrap out of the dump, the mask everything but these two.
 func (d *discovery) readLoaded() error {
-	return allowed(d.get("/config_dump?mask=last_updated&name_regex="+url.QueryEscape("^$"), func(body io.Reader) error {
+	return allowed(d.get("/config_dump?mask=last_updated,bootstrap.dynamic_resources.lds_config&name_regex="+url.QueryEscape("^$"), func(body io.Reader) error {
 		return readConfigs(body, func(r struct {
-			Loaded string `json:"last_updated"`
+			Loaded    string `json:"last_updated"`
+			Bootstrap struct {
+				Dynamic struct {
+					LDS *struct{} `json:"lds_config"`
+				} `json:"dynamic_resources"`
+			} `json:"bootstrap"`
 		},
 		) {
-			if d.view.loaded == "" {
+			if d.view.loaded == "" { // the bootstrap comes first
 				d.view.loaded = r.Loaded
 			}
+			d.lds = d.lds || r.Bootstrap.Dynamic.LDS != nil
 		})
 	}))
 }

@@ -232,7 +232,11 @@ func TestEndlessReplies(t *testing.T) {
 			server, c := serve(t, fake{"/stats?type=Gauges": text(`{"stats":[]}`), "/stats?type=Counters": text(`{"stats":[]}`)})
 			describe(t, c)
 			server.use(fake{"/clusters": test.body, "/stats?type=Gauges": text(`{"stats":[]}`)})
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			patience := 15 * time.Second
+			if test.want == envoy.Timeout { // only the caller's context ends this one
+				patience = 500 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if s := c.Sample(ctx); s.Failure != test.want || s.InFlight.Known {
 				t.Errorf("%+v", s)

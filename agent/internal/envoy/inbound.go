@@ -71,7 +71,7 @@ type destinations struct {
 }
 
 // own reports whether a listener serves health checks or metrics rather than peers.
-func (s served) own(d destinations, dynamic bool) bool {
+func (s served) own(d destinations, lds bool) bool {
 	clusters, health, redirects, complete := 0, false, false, true
 	for _, svc := range s.services {
 		health, redirects, complete = health || svc.health, redirects || svc.redirects, complete && svc.complete
@@ -85,14 +85,13 @@ func (s served) own(d destinations, dynamic bool) bool {
 	if !complete || redirects || len(s.services) == 0 {
 		return false
 	}
-	// Without a cluster it answers everything itself: with a health check filter, or next to listeners that come by LDS, that is a readiness listener.
-	return clusters > 0 || health || dynamic && s.static
+	// Without a cluster it answers everything itself: with a health check filter, or beside LDS, that is a readiness listener.
+	return clusters > 0 || health || lds && s.static
 }
 
-// inbound picks the listeners where peers come in. directed says that some listener states that it is inbound.
-func inbound(all []served, d destinations) (picked []served, directed bool) {
-	dynamic := slices.ContainsFunc(all, func(s served) bool { return !s.static })
-	peers := slices.DeleteFunc(slices.Clone(all), func(s served) bool { return s.own(d, dynamic) })
+// inbound picks the listeners where peers come in. directed says that some listener states that it is inbound; lds that the traffic's listeners come from a control plane.
+func inbound(all []served, d destinations, lds bool) (picked []served, directed bool) {
+	peers := slices.DeleteFunc(slices.Clone(all), func(s served) bool { return s.own(d, lds) })
 	pick := func(yes func(served) bool) []served {
 		return slices.DeleteFunc(slices.Clone(peers), func(s served) bool { return !yes(s) })
 	}

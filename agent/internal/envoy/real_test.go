@@ -104,7 +104,17 @@ func (app *slowApp) send(t *testing.T, addr string) {
 	t.Helper()
 	conn := dial(t, addr)
 	fmt.Fprintf(conn, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-	<-app.arrived
+	app.wait(t)
+}
+
+// wait returns when a request has reached the app.
+func (app *slowApp) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-app.arrived:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the request did not reach the app")
+	}
 }
 
 func dial(t *testing.T, addr string) net.Conn {

@@ -30,14 +30,15 @@ func readStats(body io.Reader, wanted []string) (map[string]int64, error) {
 		if err := s.value(&stat); err != nil {
 			return err
 		}
-		if !slices.Contains(wanted, stat.Name) { // other stats, and the last element: histograms, without a name
+		name := statName(stat.Name)
+		if !slices.Contains(wanted, name) { // other stats, and the last element: histograms, without a name
 			return nil
 		}
 		n, err := strconv.ParseInt(string(stat.Value), 10, 64)
 		if err != nil || n < 0 {
 			return fmt.Errorf("stat %s is %.40s", stat.Name, stat.Value)
 		}
-		found[stat.Name] = n
+		found[name] = n
 		return nil
 	}
 	seen := false
@@ -70,7 +71,7 @@ func clustersPath(names []string) string { return "/clusters?format=json" + filt
 
 // filter is Envoy's RE2 filter for exactly these names; where that would be too long the coarse one. Replies are filtered on our side as well: 1.36.2 ignores it on /clusters.
 func filter(names []string, coarse string) string {
-	exact := "&filter=" + url.QueryEscape("^("+strings.Join(quoted(names), "|")+")$")
+	exact := "&filter=" + url.QueryEscape("^("+strings.ReplaceAll(strings.Join(quoted(names), "|"), "_", "[_:]")+")$")
 	switch {
 	case len(exact) <= maxQuery:
 		return exact
@@ -81,7 +82,7 @@ func filter(names []string, coarse string) string {
 	}
 }
 
-// statName writes a name as Envoy does inside a stat's name.
+// statName writes a name as Envoy does inside a stat's name. Releases before 1.40 leave the colons of an HTTP stat prefix as they are (measured), so the names that are read go through it too.
 func statName(s string) string {
 	return strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_").Replace(s)
 }

@@ -58,7 +58,7 @@ func (d *discovery) choose() error {
 	if err != nil {
 		return err
 	}
-	picked, directed := inbound(d.listeners, k.destinations)
+	picked, directed := inbound(d.listeners, k.destinations, d.lds)
 	n := namesOf(picked, d.listeners, k.destinations)
 	d.view.directed = directed
 	if d.view.guessed = d.view.guessed || !n.complete; d.view.guessed {
