@@ -169,7 +169,7 @@ func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
 	switch s.Failure {
 	case "":
 	case envoy.Refused:
-		look.Live = w.proxyPorts(ctx)
+		look.Live, look.Took = w.proxyPorts(ctx), 0 // nobody's time was spent
 	default:
 		look.Live, look.Note = drain.Unseen, fmt.Sprintf("envoy cannot be read: %v", s.Err)
 	}

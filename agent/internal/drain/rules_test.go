@@ -122,7 +122,7 @@ func TestRules(t *testing.T) {
 				w.sigterm()
 				w.run(60*sec, nil)
 			},
-			want: []string{"14.000s  draining -> stopping: SIGTERM while our hook was held: grace was 4s", "answer app", "14.000s  answer proxy", "14.000s  answer agent", "verdict deadline"},
+			want: []string{"14.000s  draining -> stopping: SIGTERM while our hook was held: grace was 4s, configured 30s", "answer app", "14.000s  answer proxy", "14.000s  answer agent", "verdict deadline"},
 		},
 		"traffic that returns ends the settling": {
 			play: func(w *world) {

@@ -68,7 +68,7 @@ func (w Why) Text(p *Policy) string {
 	case BudgetOver:
 		return fmt.Sprintf("grace period budget is over at %v", d)
 	case GraceOver:
-		return fmt.Sprintf("SIGTERM while our hook was held: grace was %v", d)
+		return fmt.Sprintf("SIGTERM while our hook was held: grace was %v, configured %v", d.Round(100*time.Millisecond), p.Grace)
 	case ProxyGone:
 		return "proxy died"
 	case AppGone:
