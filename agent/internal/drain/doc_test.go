@@ -29,8 +29,13 @@ func documented() map[[2]Phase]bool {
 // TestEveryDocumentedTransitionHappens is the other half of the comparison: TestExploration finds what is not documented.
 func TestEveryDocumentedTransitionHappens(t *testing.T) {
 	plays := map[string]func(w *world){
-		"clean":               func(w *world) { w.stop(); w.run(60*sec, nil) },
-		"app dies announcing": func(w *world) { w.stop(); w.live[app] = Gone; w.run(60*sec, nil) },
+		"clean": func(w *world) { w.stop(); w.run(60*sec, nil) },
+		"app dies announcing": func(w *world) {
+			w.stop()
+			w.run(w.now+100*ms, nil)
+			w.live[app] = Gone
+			w.run(60*sec, nil)
+		},
 		"app dies draining": func(w *world) {
 			w.stop()
 			w.run(w.now+1200*ms, nil)

@@ -26,7 +26,7 @@ func (s *State) proved(p *Policy) bool {
 	}
 	for i := range p.Containers {
 		h := &s.Hooks[i]
-		if h.SeenUp && s.called(ID(i)) && (s.gone(ID(i)) || h.Live == Leaving && h.LiveAt >= s.T0) {
+		if s.called(ID(i)) && h.SeenUp && (s.gone(ID(i)) || h.Live == Leaving && h.LiveAt >= s.T0) {
 			return true
 		}
 	}

@@ -92,6 +92,27 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"draining -> stopping: app died", "answer app", "answer proxy", "verdict app_died", "exit 6"},
 		},
+		"a port that nobody ever listened on proves nothing": {
+			play: func(w *world) {
+				w.s.Hooks[app] = Hook{}
+				w.live[app], w.app = Gone, Count{}
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"31.000s  draining -> stopping: grace period budget is over", "answer app", "verdict deadline"},
+		},
+		"what ended before the stop is not waited for, and did not die in it": {
+			play: func(w *world) {
+				w.run(5*sec, nil)
+				w.live[app], w.app = Gone, Count{}
+				w.run(10*sec, nil)
+				w.hook(proxy)
+				w.hook(agent)
+				w.run(60*sec, nil)
+			},
+			want: []string{"11.7", "answer proxy", "verdict clean"},
+		},
 		"dead proxy releases the app": {
 			play: func(w *world) {
 				w.app = Known(2)

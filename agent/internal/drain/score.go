@@ -31,6 +31,9 @@ func (s *State) quiet(p *Policy) (Why, bool) {
 	if s.Now < s.T0+p.Propagation {
 		return Why{Code: Propagating, For: p.Propagation}, false
 	}
+	if s.gone(p.Proxy()) {
+		return Why{Code: SettledZero}, true // nobody can arrive any more
+	}
 	conns := s.newConns()
 	if conns == nil {
 		return Why{Code: ArrivalsUnknown}, false

@@ -55,23 +55,25 @@ type Hook struct {
 	Live       Liveness
 	LiveAt     time.Duration
 	GoneSince  time.Duration // of the first of the looks in a row that saw it gone
-	SeenUp     bool
+	SeenUp     bool          // at any time: a port that nobody ever listened on proves nothing
+	UpAt       time.Duration // when it was seen up, or leaving, last
 }
 
 // goneTwice is how far apart two looks must lie before a container counts as gone: one look may meet a listener that is just being replaced.
 const goneTwice = 40 * time.Millisecond
 
-// gone reports whether the container's end was seen twice since the stop began. What was seen before then may be long out of date.
+// gone reports whether a container that had been up was seen to have ended, twice since the stop began: what was seen before
+// then may be long out of date.
 func (s *State) gone(id ID) bool {
 	if id > Stranger {
 		return false
 	}
 	h := &s.Hooks[id]
-	return h.Live == Gone && h.GoneSince >= s.T0 && h.LiveAt-h.GoneSince >= goneTwice
+	return h.SeenUp && h.Live == Gone && h.GoneSince >= s.T0 && h.LiveAt-h.GoneSince >= goneTwice
 }
 
-// died reports whether a container that had been up has ended.
-func (s *State) died(id ID) bool { return s.gone(id) && s.Hooks[id].SeenUp }
+// died reports whether a container has ended since the stop began.
+func (s *State) died(id ID) bool { return s.gone(id) && s.Hooks[id].UpAt >= s.T0 }
 
 // called reports whether the container's hook came in this stop.
 func (s *State) called(id ID) bool {

@@ -53,7 +53,7 @@ func (s *State) take(p *Policy, in Input) {
 			s.Sources[in.Source] = in.InFlight
 		}
 	case Seen:
-		s.seen(p, in)
+		s.seen(in)
 	case Described:
 		s.Facts, s.FactsAt = in.Facts, s.Now
 		if in.Facts.Replaced {
@@ -91,7 +91,7 @@ func (s *State) terminated(p *Policy) {
 	}
 }
 
-func (s *State) seen(p *Policy, in Input) {
+func (s *State) seen(in Input) {
 	if in.Container > Stranger {
 		return
 	}
@@ -100,11 +100,8 @@ func (s *State) seen(p *Policy, in Input) {
 		h.GoneSince = in.At
 	}
 	h.Live, h.LiveAt = in.Live, in.At
-	switch {
-	case in.Live == Up, in.Live == Leaving:
-		h.SeenUp = true
-	case in.Live == Gone && s.T0 == 0 && in.Container != p.ExitWith:
-		h.SeenUp = false // it ended while the pod lives on; kubelet starts it again
+	if in.Live == Up || in.Live == Leaving {
+		h.SeenUp, h.UpAt = true, in.At
 	}
 }
 

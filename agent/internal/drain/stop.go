@@ -109,7 +109,7 @@ func (s *State) appDied(p *Policy) ID {
 		if !s.gone(id) {
 			return Nobody
 		}
-		if s.Hooks[id].SeenUp {
+		if s.died(id) {
 			last = id
 		}
 	}
