@@ -28,9 +28,11 @@ var bootstrap string
 
 // Stage is what all pods share: the programs behind their images, and where they are kept.
 type Stage struct {
-	Images   map[string]string // image to program on this machine
-	Isolate  pod.Mode
-	manifest string // folder of the manifests
+	Images    map[string]string // image to program on this machine
+	Isolate   pod.Mode
+	Bootstrap string // of Envoy; its list of clusters stands last
+
+	manifests string // their folder
 }
 
 // Build compiles the app and the agent into dir and finds Envoy, installing it where needed. It takes a minute when
@@ -55,7 +57,10 @@ func Build(ctx context.Context, dir string, isolate pod.Mode) (*Stage, error) {
 			return nil, fmt.Errorf("build %s: %w", pkg, err)
 		}
 	}
-	return &Stage{Images: images, Isolate: isolate, manifest: filepath.Join(root, "scripts", "demo", "demopod")}, nil
+	return &Stage{
+		Images: images, Isolate: isolate, Bootstrap: bootstrap,
+		manifests: filepath.Join(root, "scripts", "demo", "demopod"),
+	}, nil
 }
 
 // Manifest returns the pod of a part of the demo: "nothing" beside Envoy, "sleep" (5 s in every preStop hook) or "agent".
@@ -102,7 +107,7 @@ func (s *Stage) WithAgent(more ...string) (*corev1.Pod, error) {
 }
 
 func (s *Stage) load(file string) (*corev1.Pod, error) {
-	manifest, _, err := pod.Load(filepath.Join(s.manifest, file))
+	manifest, _, err := pod.Load(filepath.Join(s.manifests, file))
 	return manifest, err
 }
 
@@ -113,7 +118,7 @@ func (s *Stage) Start(ctx context.Context, dir, name string, manifest *corev1.Po
 	manifest.Name = name
 	p, err := pod.Start(ctx, manifest, pod.Options{
 		Images:     s.Images,
-		ConfigMaps: map[string]map[string]string{"envoy": {"envoy.yaml": bootstrap}},
+		ConfigMaps: map[string]map[string]string{"envoy": {"envoy.yaml": s.Bootstrap}},
 		Dir:        filepath.Join(dir, name),
 		Isolate:    s.Isolate,
 	})

@@ -1,0 +1,104 @@
+// Command bench measures what drain-agent costs and how fast it is, beside what people run today, on this machine.
+// Nothing is compared with a goal: a busy machine prints worse figures and the spread says so.
+//
+//	make bench
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
+	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+)
+
+type flags struct {
+	Runs int      `default:"5" help:"Pod stops per figure; others are measured more often."`
+	Only []string `help:"Measure only these: lag, idle, death, memory, size, ready, envoy, step."`
+	JSON string   `type:"path" placeholder:"FILE" help:"Also write every sample there."`
+}
+
+// bench is what the measurements share.
+type bench struct {
+	stage *demopod.Stage
+	dir   string
+	runs  int
+	pods  int // started so far, for their names
+}
+
+// measurement fills in one or more figures.
+type measurement struct {
+	name    string
+	measure func(*bench, context.Context) ([]figure, error)
+}
+
+func measurements() []measurement {
+	return []measurement{
+		{"lag", (*bench).lag},
+		{"idle", (*bench).idle},
+		{"death", (*bench).death},
+		{"memory", (*bench).memory},
+		{"size", (*bench).size},
+		{"ready", (*bench).ready},
+		{"envoy", (*bench).envoyThread},
+		{"step", (*bench).step},
+	}
+}
+
+func main() {
+	pod.Helper()
+	var f flags
+	kong.Parse(&f, kong.Name("bench"), kong.Description("What drain-agent costs and how fast it is, beside what people run today."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, f)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, f flags) error {
+	dir, err := os.MkdirTemp("", "drain-agent-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	stage, err := demopod.Build(ctx, dir, pod.Auto)
+	if err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	b := &bench{stage: stage, dir: filepath.Join(dir, "pods"), runs: f.Runs}
+	var all []figure
+	for _, m := range measurements() {
+		if len(f.Only) > 0 && !slices.Contains(f.Only, m.name) {
+			continue
+		}
+		began := time.Now()
+		fmt.Fprintf(os.Stderr, "measuring %s ...", m.name)
+		figures, err := m.measure(b, ctx)
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", m.name, err)
+		}
+		fmt.Fprintf(os.Stderr, " %.0f s\n", time.Since(began).Seconds())
+		all = append(all, figures...)
+	}
+	printFigures(os.Stdout, all)
+	if f.JSON == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(f.JSON, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
+	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+)
+
+// settle is the agent's default, which is no lag: zero must hold for that long.
+const settle = 200 * time.Millisecond
+
+// variant is a pod with or without the agent.
+type variant struct {
+	who      string
+	manifest func() (*corev1.Pod, error)
+}
+
+func (b *bench) agent(args ...string) variant {
+	who := strings.Join(append([]string{"drain-agent"}, args...), " ")
+	return variant{who, func() (*corev1.Pod, error) { return b.stage.WithAgent(args...) }}
+}
+
+func (b *bench) sleep(seconds int64) variant {
+	return variant{fmt.Sprintf("sleep %d", seconds), func() (*corev1.Pod, error) { return b.stage.Sleeping(seconds) }}
+}
+
+// sample stops fresh pods of a variant and lets measure take one sample from each.
+func (b *bench) sample(ctx context.Context, v variant, measure func(context.Context, *pod.Pod) (float64, error)) (row, error) {
+	r := row{Who: v.who}
+	for range b.runs {
+		x, err := b.one(ctx, v, measure)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", v.who, err)
+		}
+		r.Samples = append(r.Samples, x)
+	}
+	return r, nil
+}
+
+func (b *bench) one(ctx context.Context, v variant, measure func(context.Context, *pod.Pod) (float64, error)) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	manifest, err := v.manifest()
+	if err != nil {
+		return 0, err
+	}
+	b.pods++
+	p, err := b.stage.Start(ctx, b.dir, fmt.Sprintf("bench-%d", b.pods), manifest)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	return measure(ctx, p)
+}
+
+func (b *bench) rows(ctx context.Context, f figure, measure func(context.Context, *pod.Pod) (float64, error), variants ...variant) ([]figure, error) {
+	for _, v := range variants {
+		r, err := b.sample(ctx, v, measure)
+		if err != nil {
+			return nil, err
+		}
+		f.Rows = append(f.Rows, r)
+	}
+	return []figure{f}, nil
+}
+
+// lag measures from the end of the last request, 3 s into the stop, to the answer of the app's hook.
+func (b *bench) lag(ctx context.Context) ([]figure, error) {
+	return b.rows(ctx,
+		figure{Name: "last request (3 s) ends → app's hook answered, settle of 200 ms taken off", Unit: "ms", Goal: "≤ 50 median, 150 worst"},
+		func(ctx context.Context, p *pod.Pod) (float64, error) {
+			ended := request(ctx, p, 3*time.Second)
+			p.Delete(nil)
+			end := <-ended
+			if end.err != nil {
+				return 0, end.err
+			}
+			answered, err := eventOf(ctx, p, "app", pod.HookAnswered)
+			if err != nil {
+				return 0, err
+			}
+			lag := answered.Sub(end.at)
+			if p.Pid("agent") != 0 {
+				lag -= settle
+			}
+			return milliseconds(lag), nil
+		}, b.agent(), b.agent("--poll=1s"), b.sleep(15))
+}
+
+// idle measures how long a pod without traffic takes to stop.
+func (b *bench) idle(ctx context.Context) ([]figure, error) {
+	hook := figure{Name: "idle pod: deletion → app's hook answered", Unit: "s", Goal: "≤ 2.2 (propagation 1.5 + 0.7)"}
+	whole := figure{Name: "idle pod: deletion → pod gone", Unit: "s"}
+	nothing := variant{"nothing", b.stage.Plain}
+	for _, v := range []variant{b.agent(), nothing, b.sleep(5)} {
+		var hooks row
+		r, err := b.sample(ctx, v, func(ctx context.Context, p *pod.Pod) (float64, error) {
+			began := time.Now()
+			p.Delete(nil)
+			if v.who != nothing.who {
+				answered, err := eventOf(ctx, p, "app", pod.HookAnswered)
+				if err != nil {
+					return 0, err
+				}
+				hooks.Samples = append(hooks.Samples, answered.Sub(began).Seconds())
+			}
+			err := p.Wait(ctx)
+			return time.Since(began).Seconds(), err
+		})
+		if err != nil {
+			return nil, err
+		}
+		whole.Rows = append(whole.Rows, r)
+		if len(hooks.Samples) > 0 {
+			hook.Rows = append(hook.Rows, row{v.who, hooks.Samples})
+		}
+	}
+	return []figure{hook, whole}, nil
+}
+
+// death measures, with a request of 20 s under way, from the death of a container to the answer of the hook that then
+// has nothing left to wait for.
+func (b *bench) death(ctx context.Context) ([]figure, error) {
+	var all []figure
+	for _, pair := range [][2]string{{"proxy", "app"}, {"app", "proxy"}} {
+		victim, hook := pair[0], pair[1]
+		figures, err := b.rows(ctx,
+			figure{Name: fmt.Sprintf("%s dies 2 s into the stop → %s's hook answered", victim, hook), Unit: "s", Goal: "≤ 1"},
+			func(ctx context.Context, p *pod.Pod) (float64, error) {
+				request(ctx, p, 20*time.Second) // it is cut, that is not the question here
+				p.Delete(nil)
+				if err := pause(ctx, 2*time.Second); err != nil {
+					return 0, err
+				}
+				died := time.Now()
+				if err := p.Kill(victim); err != nil {
+					return 0, err
+				}
+				answered, err := eventOf(ctx, p, hook, pod.HookAnswered)
+				return answered.Sub(died).Seconds(), err
+			}, b.agent(), b.sleep(15))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, figures...)
+	}
+	return all, nil
+}
+
+type ended struct {
+	at  time.Time
+	err error
+}
+
+// request asks the pod for work on a connection of its own and returns once that is under way.
+func request(ctx context.Context, p *pod.Pod, takes time.Duration) <-chan ended {
+	done := make(chan ended, 1)
+	go func() {
+		url := fmt.Sprintf("http://%s/work?ms=%d", demopod.Address(p, demopod.Inbound), takes.Milliseconds())
+		err := get(ctx, url)
+		done <- ended{time.Now(), err}
+	}()
+	_ = pause(ctx, 300*time.Millisecond) // the request passes Envoy and reaches the app
+	return done
+}
+
+func get(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	return nil
+}
+
+// eventOf waits for a container's event and returns its time.
+func eventOf(ctx context.Context, p *pod.Pod, container string, kind pod.Kind) (at time.Time, err error) {
+	err = p.WaitFor(ctx, container+" "+string(kind), func(events []pod.Event) bool {
+		for _, e := range events {
+			if e.Container == container && e.Kind == kind {
+				at = e.Time
+				return true
+			}
+		}
+		return false
+	})
+	return at, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
