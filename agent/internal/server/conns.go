@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -18,6 +19,8 @@ type conns struct {
 	order uint64
 	open  map[net.Conn]*connInfo
 	peers map[string]int // open connections by peer
+
+	closing bool // whoever still comes is too late
 }
 
 type connInfo struct {
@@ -46,12 +49,23 @@ func (l limitedListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
+// Close may be called twice: by us, before the quiet connections are closed, and by net/http.
+func (l limitedListener) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 func (c *conns) add(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.order++
 	c.open[conn] = &connInfo{peer: peerKey(conn), order: c.order}
 	c.peers[peerKey(conn)]++
+	if c.closing {
+		_ = conn.Close()
+	}
 	for len(c.open) > c.max {
 		victim := c.victim()
 		c.remove(victim)
@@ -110,10 +124,11 @@ func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// closeQuiet closes every connection on which nothing is asked.
+// closeQuiet closes every connection on which nothing is asked, now and from now on.
 func (c *conns) closeQuiet() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closing = true
 	for conn, info := range c.open {
 		if !info.busy {
 			c.remove(conn)

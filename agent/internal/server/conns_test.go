@@ -76,3 +76,29 @@ func TestClosedConnectionsAreForgotten(t *testing.T) {
 		t.Errorf("open %v, peers %v; want none", table.open, table.peers)
 	}
 }
+
+func TestWhoComesAfterTheEndIsClosed(t *testing.T) {
+	table := newConns(2)
+	quiet, busy, late := &fakeConn{from: "10.0.0.1"}, &fakeConn{from: "10.0.0.1"}, &fakeConn{from: "10.0.0.1"}
+	table.add(quiet)
+	table.add(busy)
+	table.changed(busy, http.StateActive)
+	table.closeQuiet()
+	table.add(late)
+	if !quiet.closed || busy.closed || !late.closed {
+		t.Errorf("closed: quiet %v, busy %v, late %v; want all but the busy one", quiet.closed, busy.closed, late.closed)
+	}
+}
+
+func TestAListenerMayBeClosedTwice(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := newConns(1).limit(ln)
+	for range 2 {
+		if err := limited.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -81,16 +81,16 @@ func operators(next http.Handler) http.Handler {
 	}))
 }
 
-func mayOperate(r *http.Request) bool {
-	p := peerFrom(r)
-	return p.known && (p.uid == 0 || p.uid == os.Getuid())
-}
+func mayOperate(r *http.Request) bool { return peerFrom(r).commands(os.Getuid()) }
 
 // peer is who stands at the other end of a Unix socket. The zero value is nobody we know.
 type peer struct {
 	uid   int
 	known bool
 }
+
+// commands reports whether the peer may command a process of the given UID.
+func (p peer) commands(uid int) bool { return p.known && (p.uid == 0 || p.uid == uid) }
 
 // String names the peer for messages.
 func (p peer) String() string {

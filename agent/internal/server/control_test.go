@@ -205,13 +205,28 @@ func TestWhoMayOperate(t *testing.T) {
 	}{
 		{peer{}, false}, // over TCP, or the kernel did not say
 		{peer{uid: 0, known: true}, true},
-		{peer{uid: os.Getuid(), known: true}, true},
-		{peer{uid: os.Getuid() + 1, known: true}, false},
+		{peer{uid: 1000, known: true}, true},
+		{peer{uid: 1001, known: true}, false},
 	} {
-		r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), peerContextKey{}, c.peer), http.MethodGet, "/", nil)
-		if got := mayOperate(r); got != c.want {
-			t.Errorf("%v: %v, want %v", c.peer, got, c.want)
+		if got := c.peer.commands(1000); got != c.want {
+			t.Errorf("%v commands UID 1000: %v, want %v", c.peer, got, c.want)
 		}
+	}
+	if (peer{}).commands(0) {
+		t.Error("an unknown peer commands root")
+	}
+}
+
+func TestAMisspeltRequestIsNotCarriedOut(t *testing.T) {
+	f := newFakeAgent()
+	_, socket := startControl(t, f)
+	for _, body := range []string{`{"reson":"x"}`, `{"reason":1}`, `drain please`, ``} {
+		if _, err := NewClient(socket).do(t.Context(), http.MethodPost, "/drain", []byte(body)); err == nil || !strings.Contains(err.Error(), `{"reason":"…"}`) {
+			t.Errorf("body %s: %v, want an error that shows the right form", body, err)
+		}
+	}
+	if asked := f.asked(); len(asked) != 0 {
+		t.Errorf("the agent was asked %q", asked)
 	}
 }
 

@@ -116,7 +116,7 @@ func TestUnknownIsNeverZero(t *testing.T) {
 	m.InFlight("proxy", "downstream_cx_active", 9, true) // one rung at a time
 	m.want(t, "in_flight", "{rung=\"downstream_cx_active\",side=\"proxy\"} 9\n{rung=\"prometheus\",side=\"app\"} 0")
 
-	m.InFlight("proxy", "", 0, false)
+	m.InFlight("proxy", "downstream_cx_active", 0, false)
 	m.Score(0, false)
 	m.want(t, "in_flight", `{rung="prometheus",side="app"} 0`)
 	m.want(t, "in_flight_known", "{side=\"app\"} 1\n{side=\"proxy\"} 0")

@@ -117,7 +117,10 @@ func start(t *testing.T, agent Agent, opts Options) (*Server, string) {
 
 // freshClient uses a connection of its own for each request and is cut off with the test.
 func freshClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func request(t *testing.T, method, url string, header http.Header) (int, http.Header, string) {
@@ -189,7 +192,6 @@ func TestEveryPathBelowPrestopIsAHook(t *testing.T) {
 	for path, want := range map[string]string{
 		"/prestop/app":                         "app",
 		"/prestop/app/":                        "app",
-		"/prestop//app":                        "app",
 		"/prestop/app?x=y":                     "app",
 		"/prestop":                             "",
 		"/prestop/":                            "",
@@ -227,6 +229,55 @@ func TestHangUpEndsTheHandlerNotTheFact(t *testing.T) {
 	}
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Errorf("the handler still runs: %v", err)
+	}
+}
+
+// Whoever closes only his sending half still listens; he must not take the silence for an answer of 200.
+func TestHangUpIsNoAnswer(t *testing.T) {
+	f := newFakeAgent()
+	s, _ := start(t, f.agent(), Options{})
+	conn, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /prestop/app HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	f.waitForCalls(1)
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); err != nil || len(got) != 0 {
+		t.Errorf("got %q, %v; want nothing", got, err)
+	}
+}
+
+func TestAPanicIsReported(t *testing.T) {
+	agent := newFakeAgent().agent()
+	agent.Status = func() any { panic("oops") }
+	said := make(chan string, 1)
+	_, url := start(t, agent, Options{Warn: func(s string) { said <- s }})
+	if res, err := freshClient().Get(url + "/status"); err == nil {
+		res.Body.Close()
+		t.Error("a panicking status was answered")
+	}
+	if got := <-said; !strings.Contains(got, "oops") {
+		t.Errorf("warned of %q, want the panic", got)
+	}
+}
+
+func TestAnEmptyTokenFileIsReported(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	if _, err := New(newFakeAgent().agent(), Options{Listen: "unused", TokenFile: file, Warn: func(s string) { said = append(said, s) }}); err != nil {
+		t.Fatal(err)
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "is empty") {
+		t.Errorf("warned of %q, want the empty file", said)
 	}
 }
 
@@ -324,6 +375,22 @@ func TestShutdownFlushesAnswersUnderWay(t *testing.T) {
 	callers.Wait()
 	if _, err := net.Dial("tcp", s.Addr().String()); err == nil {
 		t.Error("still listening after Shutdown")
+	}
+}
+
+// Closing a listener under net/http must never look like a failure, whoever notices it first.
+func TestShutdownIsClean(t *testing.T) {
+	for range 200 {
+		s, err := New(newFakeAgent().agent(), Options{Listen: "127.0.0.1:0", Control: filepath.Join(t.TempDir(), "c"), Warn: func(s string) { t.Error(s) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
