@@ -59,13 +59,11 @@ func (s *State) confirming(p *Policy, d *Decision) {
 		d.Waiting = Why{Code: OneFact, Who: lowest(held)}
 	case s.Sigterm:
 		s.conclude(p, ContainerRestart, Why{Code: OwnSignal}, d)
-	case bits.OnesCount32(uint32(p.Hooks)) == 1 && held == p.Hooks:
+	case bits.OnesCount32(uint32(p.Hooks)) == 1 && s.facts(p) == p.Hooks:
 		s.Lone = true
 		s.beginStop(p, Why{Code: OnlyHook}, d)
-	case held == 0:
-		s.rest(Why{Code: RestartGone}, d)
 	default:
-		s.enter(Holding, Why{Code: OneContainer, Who: lowest(held)}, d)
+		s.enter(Holding, Why{Code: OneContainer, Who: lowest(s.facts(p))}, d)
 	}
 }
 
@@ -75,6 +73,8 @@ func (s *State) holding(p *Policy, d *Decision) {
 	switch {
 	case bits.OnesCount32(uint32(s.facts(p))) >= 2:
 		s.beginStop(p, Why{Code: SecondFact}, d)
+	case p.Observe:
+		s.observeRestart(p, d)
 	case s.Finish:
 		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
 	case s.gone(who):
@@ -85,6 +85,15 @@ func (s *State) holding(p *Policy, d *Decision) {
 		s.letGo(ContainerRestart, Why{Code: RestartMaxOver, Who: who, For: p.RestartMax}, d)
 	default:
 		d.Waiting = Why{Code: OneContainer, Who: who}
+	}
+}
+
+// observeRestart waits until the container's sleep has let it go.
+func (s *State) observeRestart(p *Policy, d *Decision) {
+	if held := s.Held(); held == 0 || held == Set(0).With(p.Agent()) {
+		s.letGo(ContainerRestart, Why{Code: Slept}, d)
+	} else {
+		d.Waiting = Why{Code: OneContainer, Who: lowest(s.Held())}
 	}
 }
 
@@ -102,7 +111,7 @@ func (s *State) rest(why Why, d *Decision) {
 		h.Released, h.Would, h.WouldAt = false, false, 0
 	}
 	s.T0, s.Trigger, s.Draining0, s.Hard = 0, 0, 0, 0
-	s.Authentic, s.Lone, s.Finish = s.Sigterm, false, false
+	s.Authentic, s.Lone, s.Finish, s.LetGo = s.Sigterm, false, false, false
 	s.Stage, s.StageAt, s.StageEnd, s.Ending = 0, 0, 0, None
 	s.Load = Load{}
 	s.Conns.restart()

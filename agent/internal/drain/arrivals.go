@@ -45,7 +45,7 @@ func (a *Arrivals) arrived(p *Policy, s *State, at time.Duration, n int64) {
 		if at > s.T0+p.Propagation {
 			a.Gap = max(a.Gap, at-max(a.LastAt, s.T0))
 		}
-		if s.Phase >= Stopping {
+		if s.LetGo {
 			a.Late += n
 		}
 	}

@@ -80,6 +80,8 @@ const (
 	RestartIdle
 	RestartMaxOver
 	RestartGone
+	Slept
+	Observing
 	AskedToDrain
 	AskedToUndrain
 	AskedToFinish

@@ -125,6 +125,7 @@ func TestExploration(t *testing.T) {
 		func(p *Policy) { p.Containers[1].Outlives = true },
 		func(p *Policy) { p.Hooks = 0b001 },
 		func(p *Policy) { p.ExitWith = app },
+		func(p *Policy) { p.Observe, p.Containers[app].Sleep = true, 3*sec },
 		func(p *Policy) { p.Grace = 4 * sec },
 	}
 	complete := 0

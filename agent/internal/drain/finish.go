@@ -1,5 +1,7 @@
 package drain
 
+import "time"
+
 // finish answers whatever is still held. The verdict waits for a proof that this was a pod stop.
 func (s *State) finish(p *Policy, why Why, d *Decision) {
 	if p.QuitProxy && !p.Observe {
@@ -8,7 +10,7 @@ func (s *State) finish(p *Policy, why Why, d *Decision) {
 	if !p.Observe {
 		s.answer(d, s.Held())
 	}
-	if s.proved(p) {
+	if s.proved(p) && !s.watching(p) {
 		s.conclude(p, s.Ending, why, d)
 		return
 	}
@@ -18,9 +20,6 @@ func (s *State) finish(p *Policy, why Why, d *Decision) {
 // proved reports whether something that no stranger can fake says that the pod is being stopped: SIGTERM or the token, or a
 // container that was up and has closed its listener.
 func (s *State) proved(p *Policy) bool {
-	if p.Observe && s.Held() != 0 {
-		return false
-	}
 	if s.Authentic && !s.Lone || s.Sigterm {
 		return true
 	}
@@ -36,7 +35,7 @@ func (s *State) proved(p *Policy) bool {
 // conclude ends the drain with its one verdict. Nothing changes afterwards.
 func (s *State) conclude(p *Policy, out Outcome, why Why, d *Decision) {
 	s.answer(d, s.Held())
-	if p.ExitWith != Nobody && out != Watchdog {
+	if p.ExitWith != Nobody && !p.Observe {
 		s.want(Quit)
 	}
 	s.Ending, s.Over = out, true
@@ -48,9 +47,11 @@ func (s *State) conclude(p *Policy, out Outcome, why Why, d *Decision) {
 func (s *State) finished(p *Policy, d *Decision) {
 	switch {
 	case s.calledAgain(p, d):
+	case s.watching(p):
+		d.Waiting = Why{Code: Observing}
 	case s.proved(p):
 		s.conclude(p, s.Ending, Why{Code: AllStagesOver}, d)
-	case s.Now >= s.Since+p.AbortAfter && s.Held() == 0:
+	case s.Now >= s.Since+p.AbortAfter:
 		s.undo()
 		d.Verdict = Aborted
 		s.rest(Why{Code: NeverSignalled, For: p.AbortAfter}, d)
@@ -84,18 +85,37 @@ func (s *State) calledAgain(p *Policy, d *Decision) bool {
 	return true
 }
 
-// answerSleepers answers, in observe mode, the hooks whose usual sleep is over.
-func (s *State) answerSleepers(p *Policy, d *Decision) {
-	if !p.Observe {
-		return
+// watching reports whether, in observe mode, some container still sleeps or still stops: what is lost meanwhile is the report.
+func (s *State) watching(p *Policy) bool {
+	if !p.Observe || s.Hard != 0 || s.Now >= s.T0+p.Budget().Hard {
+		return false
 	}
-	hard := p.Budget().Hard
 	for i := range p.Containers {
-		if h := &s.Hooks[i]; h.Held && s.Now >= h.Called+min(p.Containers[i].Sleep, hard) {
-			s.answer(d, Set(0).With(ID(i)))
+		id, c := ID(i), &p.Containers[i]
+		if !c.Agent && s.called(id) && (s.Hooks[id].Held || !c.Outlives && !s.gone(id)) {
+			return true
 		}
 	}
-	if h := &s.Hooks[Stranger]; h.Held {
-		s.answer(d, Set(0).With(Stranger))
+	return false
+}
+
+// answerSleepers answers the hooks whose usual sleep is over. Our own waits for the others: today it does not exist.
+func (s *State) answerSleepers(p *Policy, d *Decision) {
+	for id := ID(0); id <= Stranger; id++ {
+		if h := &s.Hooks[id]; h.Held && s.Now >= h.Called+p.sleep(id) {
+			s.answer(d, Set(0).With(id))
+		}
 	}
+}
+
+// sleep is how long a hook is held in observe mode, at most.
+func (p *Policy) sleep(id ID) time.Duration {
+	hard := p.Budget().Hard
+	switch {
+	case int(id) >= len(p.Containers):
+		return 0
+	case p.Containers[id].Agent:
+		return hard
+	}
+	return min(p.Containers[id].Sleep, hard)
 }

@@ -19,6 +19,8 @@ func violated(w *world, before State, in Input, d Decision) string {
 	switch {
 	case d.Do&(DrainInbound|HandOver) != 0 && !s.Authentic:
 		return "irreversible action without an unforgeable fact"
+	case p.Observe && d.Do&^(FailHealth|PassHealth) != 0, p.Observe && d.Do != 0 && !s.Operated && d.Do&FailHealth != 0:
+		return "observe mode did " + d.Do.String()
 	case w.exited && (d.Verdict != None || d.From != d.To || d.Exit):
 		return "something was decided after the end"
 	case before.Over && (d.Verdict != None || d.From != d.To || d.Exit):

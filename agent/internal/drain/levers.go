@@ -5,6 +5,9 @@ import "time"
 // pullLevers chooses how Envoy is told to drain. What cannot be undone needs a fact that nobody can forge; a gradual strategy
 // with a window longer than what is left would tell almost nobody in time, so the reversible lever joins it.
 func (s *State) pullLevers(p *Policy) {
+	if p.Observe {
+		return
+	}
 	if p.AppDrain {
 		s.want(TellApp)
 	}

@@ -287,6 +287,38 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"answer proxy", "answer agent", "verdict clean"},
 		},
+		"observe mode answers as the sleeps did and says what it would have done": {
+			policy: func(p *Policy) { p.Observe, p.Containers[app].Sleep = true, 5*sec },
+			play: func(w *world) {
+				w.app, w.proxy = Known(1), Known(1)
+				w.endsAfter[app] = 3 * sec
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(18*sec, nil)
+				w.app, w.proxy = Known(0), Known(0)
+				w.run(60*sec, nil)
+			},
+			want: []string{"10.000s  answer proxy", "15.000s  answer app", "would answer app", "answer agent", "verdict clean", "!do "},
+		},
+		"observe mode: a container restart sleeps as it did": {
+			policy: func(p *Policy) { p.Observe, p.Containers[app].Sleep = true, 5*sec },
+			play:   func(w *world) { w.run(10*sec, nil); w.hook(app); w.run(30*sec, nil) },
+			want:   []string{"confirming -> holding", "15.000s  answer app", "holding -> serving", "verdict container_restart", "!would"},
+		},
+		"observe mode: arrivals after the app was let go are counted": {
+			policy: func(p *Policy) { p.Observe = true },
+			play: func(w *world) {
+				w.endsAfter[proxy] = 4 * sec
+				w.run(10*sec, nil)
+				w.stop()
+				w.onPoll = func(w *world) { w.rqs, w.newConns = Known(int64(w.now/sec)), Known(int64(w.now/sec)) }
+				w.run(60*sec, nil)
+				if w.s.Requests.Late < 3 {
+					w.note("too few late arrivals: %d", w.s.Requests.Late)
+				}
+			},
+			want: []string{"10.000s  answer app", "verdict", "!too few"},
+		},
 		"a failed action is asked for again": {
 			play: func(w *world) {
 				w.actFails = FailHealth

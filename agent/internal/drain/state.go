@@ -23,6 +23,7 @@ type State struct {
 	Stage     int
 	StageAt   time.Duration // when Stage's hooks were answered
 	StageEnd  time.Duration // 0, or when its containers were seen to be gone
+	LetGo     bool          // a hook was really answered in this stop
 	Ending    Outcome       // how the drain will end, once stopping has begun
 	Over      bool          // the verdict is out: nothing changes any more
 
@@ -72,19 +73,22 @@ func (s *State) gone(id ID) bool {
 	return h.SeenUp && h.Live == Gone && h.GoneSince >= s.T0 && h.LiveAt-h.GoneSince >= goneTwice
 }
 
-// died reports whether a container has ended since the stop began.
-func (s *State) died(id ID) bool { return s.gone(id) && s.Hooks[id].UpAt >= s.T0 }
+// died reports whether a container has ended since the stop began, without having been let go.
+func (s *State) died(id ID) bool {
+	return s.gone(id) && s.Hooks[id].UpAt >= s.T0 && !s.Hooks[id].Released
+}
 
 // called reports whether the container's hook came in this stop.
 func (s *State) called(id ID) bool {
 	return s.Hooks[id].Held || s.Hooks[id].Released || s.Hooks[id].Would
 }
 
-// facts is the set of containers that somebody is stopping: a hook that is held is a fact for as long as it is held.
+// facts is the set of containers that somebody is stopping. A hook is a fact while it is held, and in observe mode, where a
+// sleep may answer it at once, until the stop is over.
 func (s *State) facts(p *Policy) Set {
 	var set Set
 	for i := range s.Hooks {
-		if s.Hooks[i].Held {
+		if s.Hooks[i].Held || s.Hooks[i].Released {
 			set = set.With(ID(i))
 		}
 	}
@@ -113,7 +117,7 @@ func (s *State) Held() Set {
 func (s *State) firstFact() time.Duration {
 	first := Never
 	for i := range s.Hooks {
-		if s.Hooks[i].Held {
+		if s.Hooks[i].Held || s.Hooks[i].Released {
 			first = min(first, s.Hooks[i].Called)
 		}
 	}

@@ -18,8 +18,11 @@ func Step(p *Policy, s State, in Input) (State, Decision) {
 		s.answer(&d, s.Held())
 	} else {
 		s.decide(p, &d)
-		s.answerDead(&d)
-		s.answerSleepers(p, &d)
+		if p.Observe {
+			s.answerSleepers(p, &d)
+		} else {
+			s.answerDead(&d)
+		}
 	}
 	s.order(&d)
 	d.To = s.Phase
@@ -148,6 +151,7 @@ func (s *State) answer(d *Decision, who Set) {
 		if h := &s.Hooks[id]; who.Has(id) && h.Held {
 			h.Held, h.Released, h.AnsweredAt = false, true, s.Now
 			d.Release = d.Release.With(id)
+			s.LetGo = true
 		}
 	}
 }

@@ -148,14 +148,15 @@ func (s *State) beginStopping(p *Policy, out Outcome, why Why, d *Decision) {
 func (s *State) release(p *Policy, d *Decision) {
 	for id := ID(0); id <= Stranger; id++ {
 		h := &s.Hooks[id]
-		if stage := p.stage(id); !h.Held || stage < 0 || stage > s.Stage {
+		if stage := p.stage(id); stage < 0 || stage > s.Stage {
 			continue
 		}
-		if !p.Observe {
-			s.answer(d, Set(0).With(id))
-		} else if !h.Would {
+		switch {
+		case p.Observe && (h.Held || h.Released) && !h.Would:
 			h.Would, h.WouldAt = true, s.Now
 			d.Would = d.Would.With(id)
+		case !p.Observe && h.Held:
+			s.answer(d, Set(0).With(id))
 		}
 	}
 }

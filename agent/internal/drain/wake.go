@@ -27,7 +27,7 @@ func (s *State) wake(p *Policy, d *Decision) time.Duration {
 	case Confirming:
 		at(s.T0 + p.ConfirmWindow)
 	case Holding:
-		at(s.Hooks[lowest(s.Held())].Called + min(p.RestartMax, b.Hard))
+		at(s.firstFact() + min(p.RestartMax, b.Hard))
 	case Announcing:
 		if conns := s.newConns(); conns != nil {
 			at(max(conns.LastAt, s.T0) + p.QuietMin)
@@ -54,9 +54,9 @@ func (s *State) wake(p *Policy, d *Decision) time.Duration {
 		at(s.T0 + b.Hard)
 	}
 	if p.Observe {
-		for i := range p.Containers {
-			if h := &s.Hooks[i]; h.Held {
-				at(h.Called + min(p.Containers[i].Sleep, b.Hard))
+		for id := range s.Hooks {
+			if h := &s.Hooks[id]; h.Held {
+				at(h.Called + p.sleep(ID(id)))
 			}
 		}
 	}

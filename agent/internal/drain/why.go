@@ -27,6 +27,10 @@ func (w Why) Text(p *Policy) string {
 		return fmt.Sprintf("%s was held for the whole restart-max of %v", who, d)
 	case RestartGone:
 		return who + " is already gone"
+	case Slept:
+		return "observe mode: its usual sleep is over"
+	case Observing:
+		return "observe mode: watching what the usual sleeps do"
 	case AskedToDrain:
 		return "an operator asked for a drain"
 	case AskedToUndrain:
