@@ -75,3 +75,16 @@ func (c *Conductor) rememberMaintenance(d drain.Decision) {
 		c.record(timeline.Event{Level: timeline.LevelWarn, Reason: "a restarted agent would forget the maintenance: " + err.Error()})
 	}
 }
+
+// restore hands the core what an earlier agent process left behind: on the Envoy of this epoch, or "" before any was seen.
+func (c *Conductor) restore(epoch string) {
+	left, err := c.journal.load(epoch)
+	if err != nil {
+		c.mu.Lock()
+		c.record(timeline.Event{Level: timeline.LevelWarn, Reason: err.Error()})
+		c.mu.Unlock()
+	}
+	if left != (drain.Journal{}) {
+		c.send(drain.Input{Kind: drain.Restored, Journal: left})
+	}
+}

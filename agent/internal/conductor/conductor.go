@@ -85,9 +85,10 @@ type Config struct {
 type Conductor struct {
 	cfg    Config
 	start  time.Time
-	inputs chan drain.Input
+	inputs chan message
 	ended  chan struct{} // closed when nothing is decided any more
 	code   atomic.Int32
+	work   sync.WaitGroup // what Run waits for a little
 
 	mu    sync.Mutex // guards what follows; held by the loop while it steps
 	state drain.State
@@ -100,19 +101,28 @@ type Conductor struct {
 	epoch   atomic.Pointer[string]
 
 	hooks hooks
-	once  sync.Once // of the end
+	last  atomic.Pointer[answered] // for callers that meet the end of the agent
+	once  sync.Once                // of the end
+}
+
+// message is an input on its way to the loop, with what the core need not know.
+type message struct {
+	drain.Input
+	call *call  // of a hook
+	text string // the operator's reason, or the name of an unknown container
 }
 
 // New prepares a conductor; nothing runs yet.
 func New(cfg Config) *Conductor {
 	c := &Conductor{
 		cfg: cfg, start: time.Now(),
-		inputs: make(chan drain.Input, 256), ended: make(chan struct{}),
+		inputs: make(chan message, 256), ended: make(chan struct{}),
 		actions: make(chan drain.Actions, 16),
 		journal: journal{path: cfg.World.Journal},
 	}
 	c.hooks.waiting = map[drain.ID][]*call{}
 	c.track = newTrack()
+	c.last.Store(&answered{phase: drain.Serving.String()})
 	c.makePollers()
 	return c
 }
@@ -121,31 +131,26 @@ func New(cfg Config) *Conductor {
 func (c *Conductor) Run(ctx context.Context) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var work sync.WaitGroup
+	c.restore("")
 	for _, p := range c.pollers {
-		work.Go(func() { p.run(ctx) })
+		c.work.Go(func() { p.run(ctx) })
 	}
-	work.Go(func() { c.act(ctx) })
-	if c.cfg.World.Describe == nil {
-		if left, ok := c.journal.load(""); ok {
-			c.send(drain.Input{Kind: drain.Restored, Journal: left})
-		}
-	}
+	c.work.Go(func() { c.act(ctx) })
 	go c.loop(ctx)
 	select {
 	case <-c.ended:
 	case <-ctx.Done():
-		c.end(0)
+		c.end(0, nil)
 	}
 	cancel()
-	c.hooks.answerAll(c.lastAnswer)
-	waitAtMost(&work, time.Second)
+	c.hooks.answerAll(*c.last.Load())
+	waitAtMost(&c.work, time.Second)
 	return int(c.code.Load())
 }
 
 // Terminate reports the agent's own SIGTERM.
 func (c *Conductor) Terminate() {
-	c.hooks.arm(c)
+	c.hooks.terminated(c)
 	c.send(drain.Input{Kind: drain.Terminated})
 }
 
@@ -158,13 +163,11 @@ func (c *Conductor) Operate(verb, reason string) (string, error) {
 	}
 	c.mu.Lock()
 	phase := c.state.Phase
+	c.mu.Unlock()
 	if err := allowed(kind, phase); err != nil {
-		c.mu.Unlock()
 		return "", err
 	}
-	c.track.asked = reason
-	c.mu.Unlock()
-	c.send(drain.Input{Kind: kind})
+	c.deliver(message{Input: drain.Input{Kind: kind}, text: clip(reason, maxReason)})
 	return fmt.Sprintf("%s accepted in phase %s", verb, phase), nil
 }
 
@@ -190,16 +193,31 @@ func (c *Conductor) Ready() (bool, string) {
 func (c *Conductor) elapsed() time.Duration { return time.Since(c.start) }
 
 // send hands an input to the loop; after the end it is dropped.
-func (c *Conductor) send(in drain.Input) {
+func (c *Conductor) send(in drain.Input) { c.deliver(message{Input: in}) }
+
+func (c *Conductor) deliver(m message) {
 	select {
-	case c.inputs <- in:
+	case c.inputs <- m:
 	case <-c.ended:
 	}
 }
 
-// end makes Run return. The first code counts.
-func (c *Conductor) end(code int) {
+// over reports whether Run returns, or soon will.
+func (c *Conductor) over() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// end makes Run return. The first call counts; Run waits a little for its last, which may hang.
+func (c *Conductor) end(code int, last func()) {
 	c.once.Do(func() {
+		if last != nil {
+			c.work.Go(last)
+		}
 		c.code.Store(int32(code))
 		close(c.ended)
 	})

@@ -2,7 +2,8 @@ package conductor
 
 import (
 	"context"
-	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,27 +22,32 @@ type Answer struct {
 type answered struct{ phase, outcome string }
 
 // call is one caller that waits.
-type call struct{ reply chan answered }
+type call struct {
+	reply chan answered
+	since time.Time
+	done  bool // guarded by hooks.mu
+}
 
 // hooks keeps the callers. It has a lock of its own, so that they can be answered when the loop hangs.
 type hooks struct {
 	mu      sync.Mutex
 	waiting map[drain.ID][]*call
+	sigterm bool
 	barking *time.Timer // the watchdog
 }
 
 // Hook reports that a container's stop hook was called and blocks until it may be answered; unknown names are held too. When ctx
 // ends it returns, and the call stays a fact.
 func (c *Conductor) Hook(ctx context.Context, container string, authentic bool) Answer {
-	began := time.Now()
 	id := c.cfg.Policy.Find(container)
-	mine := c.hooks.join(id)
+	mine := c.hooks.join(c, id)
 	defer c.hooks.leave(id, mine)
-	c.hooks.arm(c)
+	m := message{Input: drain.Input{Kind: drain.HookCalled, Container: id, Authentic: authentic}, call: mine}
 	if id == drain.Stranger {
-		c.unknown(container)
+		c.cfg.Metrics.UnknownHook()
+		m.text = clip(container, maxName)
 	}
-	c.send(drain.Input{Kind: drain.HookCalled, Container: id, Authentic: authentic})
+	c.deliver(m)
 	var got answered
 	select {
 	case got = <-mine.reply:
@@ -49,119 +55,139 @@ func (c *Conductor) Hook(ctx context.Context, container string, authentic bool) 
 		select {
 		case got = <-mine.reply:
 		default:
-			got = c.lastAnswer()
+			got = *c.last.Load()
 		}
 	case <-ctx.Done():
 		got.phase = "gave up"
 	}
-	return Answer{Container: container, Held: time.Since(began), Phase: got.phase, Outcome: got.outcome}
+	return Answer{Container: container, Held: time.Since(mine.since), Phase: got.phase, Outcome: got.outcome}
 }
 
-func (c *Conductor) unknown(container string) {
-	c.cfg.Metrics.UnknownHook()
-	c.record(timeline.Event{
-		Level:  timeline.LevelError,
-		Reason: fmt.Sprintf("hook of unknown container %q: held with the first stage; --hooks does not name it", clip(container)),
-	})
-}
+const (
+	maxName   = 64  // of an unknown container, in bytes
+	maxReason = 512 // of an operator
+)
 
-// clip bounds what a stranger can put into the log.
-func clip(text string) string {
-	if len(text) > 64 {
-		return text[:64] + "..."
+// clip bounds what others can put into the log.
+func clip(text string, limit int) string {
+	if len(text) > limit {
+		return strings.ToValidUTF8(text[:limit], "") + "..."
 	}
 	return text
 }
 
-func (h *hooks) join(id drain.ID) *call {
+func (h *hooks) join(c *Conductor, id drain.ID) *call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	mine := &call{reply: make(chan answered, 1)}
+	mine := &call{reply: make(chan answered, 1), since: time.Now()}
 	h.waiting[id] = append(h.waiting[id], mine)
+	h.arm(c, watchdogAfter(c))
 	return mine
 }
 
 func (h *hooks) leave(id drain.ID, mine *call) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := h.waiting[id]
-	for i, one := range all {
-		if one == mine {
-			h.waiting[id] = append(all[:i:i], all[i+1:]...)
-			return
-		}
+	if i := slices.Index(h.waiting[id], mine); i >= 0 {
+		h.waiting[id] = slices.Delete(h.waiting[id], i, i+1) // the key stays: the fact does too
 	}
+}
+
+func (h *hooks) answeredBefore(one *call) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return one.done
 }
 
 func (h *hooks) answer(id drain.ID, with answered) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.release(id, with)
+	if len(h.waiting) == 0 && !h.sigterm {
+		h.disarm()
+	}
+}
+
+func (h *hooks) answerAll(with answered) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id := range h.waiting {
+		h.release(id, with)
+	}
+	h.disarm()
+}
+
+func (h *hooks) release(id drain.ID, with answered) {
 	for _, one := range h.waiting[id] {
+		one.done = true
 		one.reply <- with
 	}
 	delete(h.waiting, id)
-	if len(h.waiting) == 0 && h.barking != nil {
+}
+
+// watchdogAfter is how long after the first fact the watchdog barks: a little after the loop must have answered, well before the
+// grace period ends.
+func watchdogAfter(c *Conductor) time.Duration {
+	b := c.cfg.Policy.Budget()
+	return b.Hard + min(b.Margin/4, 500*time.Millisecond)
+}
+
+// arm sets the watchdog with the first fact.
+func (h *hooks) arm(c *Conductor, after time.Duration) {
+	if h.barking == nil {
+		h.barking = time.AfterFunc(after, c.bark)
+	}
+}
+
+func (h *hooks) disarm() {
+	if h.barking != nil {
 		h.barking.Stop()
 		h.barking = nil
 	}
 }
 
-func (h *hooks) answerAll(with func() answered) {
-	last := with()
+func (h *hooks) terminated(c *Conductor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, all := range h.waiting {
-		for _, one := range all {
-			one.reply <- last
-		}
-		delete(h.waiting, id)
-	}
+	h.sigterm = true
+	h.arm(c, watchdogAfter(c))
 }
 
-// arm sets the watchdog with the first fact. It barks a little after the time by which the loop must have answered.
-func (h *hooks) arm(c *Conductor) {
+// rearm is for the end of a drain after which the agent lives on: a call that still waits begins the next one.
+func (h *hooks) rearm(c *Conductor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.barking != nil {
+	if h.sigterm {
 		return
 	}
-	b := c.cfg.Policy.Budget()
-	h.barking = time.AfterFunc(b.Hard+min(b.Margin/4, 500*time.Millisecond), c.bark)
+	h.disarm()
+	oldest := time.Duration(-1)
+	for _, all := range h.waiting {
+		for _, one := range all {
+			oldest = max(oldest, time.Since(one.since))
+		}
+	}
+	if oldest >= 0 {
+		h.arm(c, watchdogAfter(c)-oldest)
+	}
 }
 
 // bark answers every hook without the loop, because the loop did not. The state is not locked: whoever hangs may hold the lock.
 func (c *Conductor) bark() {
-	select {
-	case <-c.ended:
-		return
-	default:
-	}
-	c.hooks.mu.Lock()
-	waiting := len(c.hooks.waiting)
-	c.hooks.mu.Unlock()
-	if waiting == 0 {
-		c.hooks.mu.Lock()
-		c.hooks.barking = nil
-		c.hooks.mu.Unlock()
+	if c.over() {
 		return
 	}
-	c.hooks.answerAll(func() answered { return answered{phase: "watchdog", outcome: drain.Watchdog.String()} })
-	c.end(drain.Watchdog.ExitCode())
-	go func() { // the recorder may be what hangs
-		budget := c.cfg.Policy.Budget()
-		c.cfg.Metrics.Verdict(drain.Watchdog.String(), budget.Hard)
-		c.cfg.Recorder.Conclude(timeline.Verdict{
-			Time: time.Now(), Level: timeline.LevelError, Outcome: drain.Watchdog.String(), TotalMS: budget.Hard.Milliseconds(),
-			Trigger: "hook or SIGTERM", Reason: "the agent's loop did not answer in time; the watchdog answered every hook",
-		})
-	}()
+	last := answered{phase: "watchdog", outcome: drain.Watchdog.String()}
+	c.last.Store(&last)
+	c.hooks.answerAll(last)
+	c.end(c.exitCode(drain.Watchdog), c.concludeWithoutLoop)
 }
 
-// lastAnswer is for callers that meet the end of the agent.
-func (c *Conductor) lastAnswer() answered {
-	if !c.mu.TryLock() {
-		return answered{phase: "watchdog", outcome: drain.Watchdog.String()}
-	}
-	defer c.mu.Unlock()
-	return answered{phase: c.state.Phase.String(), outcome: c.state.Ending.String()}
+func (c *Conductor) concludeWithoutLoop() {
+	spent := watchdogAfter(c)
+	c.cfg.Metrics.Verdict(drain.Watchdog.String(), spent)
+	c.cfg.Recorder.Conclude(timeline.Verdict{
+		Time: time.Now(), Level: timeline.LevelError, Outcome: drain.Watchdog.String(), TotalMS: spent.Milliseconds(),
+		Trigger: "hook or SIGTERM", Reason: "the agent's loop did not answer in time; the watchdog answered every hook",
+	})
 }

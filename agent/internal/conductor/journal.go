@@ -29,25 +29,33 @@ type entry struct {
 	Maintenance  bool      `json:"maintenance"`
 }
 
-// load returns what an earlier process did to the Envoy of this epoch. Maintenance is the operator's wish and outlives Envoys.
-func (j *journal) load(epoch string) (drain.Journal, bool) {
+// load returns what an earlier process did to the Envoy of this epoch. Maintenance is the operator's wish and outlives Envoys. What
+// was done to an Envoy that could not be told apart is undone on any: an undo too many does no harm. The error says that there is a
+// journal but no way to read it.
+func (j *journal) load(epoch string) (drain.Journal, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.path == "" {
+		return drain.Journal{}, nil
+	}
 	data, err := os.ReadFile(j.path)
-	if j.path == "" || err != nil {
-		return drain.Journal{}, false
+	if errors.Is(err, fs.ErrNotExist) {
+		return drain.Journal{}, nil
 	}
 	var e entry
-	if json.Unmarshal(data, &e) != nil {
-		return drain.Journal{}, false
+	if err == nil {
+		err = json.Unmarshal(data, &e)
 	}
-	same := e.Epoch == epoch
+	if err != nil {
+		return drain.Journal{}, fmt.Errorf("what an earlier agent did to envoy is not known and not undone: read journal: %v", err)
+	}
+	same := e.Epoch == epoch || e.Epoch == ""
 	j.now = e
 	if !same {
 		j.now.HealthFailed, j.now.Drained = false, false
 	}
 	left := drain.Journal{Maintenance: e.Maintenance, HealthFailed: same && e.HealthFailed, Drained: same && e.Drained}
-	return left, left != drain.Journal{}
+	return left, nil
 }
 
 // before writes down what is about to be done.
@@ -78,23 +86,28 @@ func (j *journal) maintenance(on bool) error {
 func (j *journal) change(how func(*entry)) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	before := j.now
-	how(&j.now)
-	if j.path == "" || j.now == before {
+	next := j.now
+	how(&next)
+	if j.path == "" || next == j.now {
 		return nil
 	}
-	if !j.now.HealthFailed && !j.now.Drained && !j.now.Maintenance {
+	if !next.HealthFailed && !next.Drained && !next.Maintenance {
 		if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove journal: %v", err)
 		}
+		j.now = next
 		return nil
 	}
-	j.now.Time = time.Now()
-	data, err := json.Marshal(j.now)
+	next.Time = time.Now()
+	data, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("write journal: %v", err)
 	}
-	return replace(j.path, data)
+	if err := replace(j.path, data); err != nil {
+		return err
+	}
+	j.now = next
+	return nil
 }
 
 // replace writes a file so that a reader, or a crash, sees the old content or the new one.

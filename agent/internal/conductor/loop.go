@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,18 +16,17 @@ func (c *Conductor) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		var in drain.Input
+		var m message
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.ended:
 			return
-		case in = <-c.inputs:
+		case m = <-c.inputs:
 		case <-timer.C:
 		}
-		wake, exit := c.step(ctx, in)
+		wake, exit := c.step(ctx, m)
 		if exit {
-			c.end(c.exitCode())
 			return
 		}
 		timer.Reset(max(0, wake-c.elapsed()))
@@ -34,29 +34,42 @@ func (c *Conductor) loop(ctx context.Context) {
 }
 
 // step lets the core decide on one input, and again as long as it has more to do at once.
-func (c *Conductor) step(ctx context.Context, in drain.Input) (wake time.Duration, exit bool) {
+func (c *Conductor) step(ctx context.Context, m message) (wake time.Duration, exit bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if m.call != nil && c.hooks.answeredBefore(m.call) {
+		m = message{} // it joined a call that was answered while this message was on its way: no new fact
+	}
 	for {
-		in.At = c.elapsed()
+		m.At = c.elapsed()
 		var d drain.Decision
 		before := c.state.Hooks
-		c.state, d = drain.Step(&c.cfg.Policy, c.state, in)
-		c.carryOut(ctx, in, d, &before)
+		c.state, d = drain.Step(&c.cfg.Policy, c.state, m.Input)
+		c.carryOut(ctx, m, d, &before)
 		if d.Exit {
+			c.end(c.exitCode(c.state.Ending), nil)
 			return 0, true
 		}
 		if d.Wake > c.state.Now {
 			return d.Wake, false
 		}
-		in = drain.Input{Kind: drain.Tick}
+		m = message{}
 	}
 }
 
-// carryOut does what was decided, in the order in which it must be seen: facts, the change of phase, actions, answers, verdict.
-func (c *Conductor) carryOut(ctx context.Context, in drain.Input, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
+// carryOut does what was decided, in the order in which it must be seen: facts, the change of phase, answers, actions, verdict.
+// Answers come before actions because the last actions of all are waited for.
+func (c *Conductor) carryOut(ctx context.Context, m message, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
+	switch m.Kind {
+	case drain.AskedDrain, drain.AskedUndrain, drain.AskedFinish:
+		c.track.asked = m.text
+	default:
+	}
 	c.track.follow(c, d)
-	c.noteInput(in, d, before)
+	if d.From != d.To || d.Verdict != drain.None {
+		c.last.Store(&answered{phase: d.To.String(), outcome: cmp.Or(d.Verdict, c.state.Ending).String()})
+	}
+	c.noteInput(m, d, before)
 	if d.From != d.To {
 		c.rememberMaintenance(d)
 		c.cfg.Metrics.SetPhase(d.To.String())
@@ -65,7 +78,6 @@ func (c *Conductor) carryOut(ctx context.Context, in drain.Input, d drain.Decisi
 	if c.fast.Swap(d.Fast) != d.Fast || d.Sample {
 		c.wakePollers()
 	}
-	c.begin(ctx, d)
 	for id := drain.ID(0); id <= drain.Stranger; id++ {
 		if d.Would.Has(id) {
 			c.record(timeline.Event{Level: timeline.LevelInfo, Action: timeline.WouldAnswer(c.cfg.Policy.Name(id)), Reason: c.because(d.Why)})
@@ -74,8 +86,10 @@ func (c *Conductor) carryOut(ctx context.Context, in drain.Input, d drain.Decisi
 			c.answer(id, d, c.state.Now-before[id].Called)
 		}
 	}
+	c.begin(ctx, d)
 	if d.Verdict != drain.None {
 		c.conclude(d)
+		c.hooks.rearm(c)
 	}
 }
 
@@ -93,21 +107,25 @@ func (c *Conductor) begin(ctx context.Context, d drain.Decision) {
 func (c *Conductor) answer(id drain.ID, d drain.Decision, held time.Duration) {
 	name := c.cfg.Policy.Name(id)
 	c.cfg.Metrics.Hold(name, held)
-	c.record(timeline.Event{Level: timeline.LevelInfo, Action: timeline.Answer(name), Reason: c.because(d.Why)})
-	out := d.Verdict
-	if out == drain.None {
-		out = c.state.Ending
-	}
-	c.hooks.answer(id, answered{phase: d.To.String(), outcome: out.String()})
+	c.record(timeline.Event{Level: timeline.LevelInfo, Action: timeline.Answer(name), Reason: c.because(whyAnswered(d))})
+	c.hooks.answer(id, answered{phase: d.To.String(), outcome: cmp.Or(d.Verdict, c.state.Ending).String()})
 }
 
-func (c *Conductor) exitCode() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// whyAnswered is the change of phase, or what became of the stage before.
+func whyAnswered(d drain.Decision) drain.Why {
+	switch d.Waiting.Code {
+	case drain.StageGone, drain.StageCapped, drain.LastBytes:
+		return d.Waiting
+	default:
+		return d.Why
+	}
+}
+
+func (c *Conductor) exitCode(out drain.Outcome) int {
 	if c.cfg.Policy.ExitWith != drain.Nobody {
 		return 0
 	}
-	return c.state.Ending.ExitCode()
+	return out.ExitCode()
 }
 
 func level(d drain.Decision) string {

@@ -14,15 +14,18 @@ const (
 	backOff   = 250 * time.Millisecond // after a reading that failed
 )
 
-// poller reads one source again and again: at the polling period while the core wants it fast, else only when told.
+// poller reads one source again and again: at the polling period while the core wants it fast, else only when told. What cannot
+// be read is tried again even when nobody asks: it may only just be starting.
 type poller struct {
-	c    *Conductor
-	once chan struct{}
-	read func(ctx context.Context, at time.Duration, every time.Duration) (took time.Duration, ok bool)
+	c        *Conductor
+	once     chan struct{}
+	read     func(ctx context.Context, p *poller, at time.Duration)
+	every    time.Duration // from the beginning of the newest reading to that of the next
+	failures int           // in a row
 }
 
 func (c *Conductor) makePollers() {
-	add := func(read func(context.Context, time.Duration, time.Duration) (time.Duration, bool)) {
+	add := func(read func(context.Context, *poller, time.Duration)) {
 		c.pollers = append(c.pollers, &poller{c: c, once: make(chan struct{}, 1), read: read})
 	}
 	if c.cfg.World.Proxy != nil {
@@ -50,37 +53,54 @@ func (c *Conductor) wakePollers() {
 }
 
 func (p *poller) run(ctx context.Context) {
-	every := p.c.cfg.Poll
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		var tick <-chan time.Time
-		if p.c.fast.Load() {
+		if p.c.fast.Load() || p.failures > 0 {
 			tick = timer.C
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.once:
+			p.failures = 0
 		case <-tick:
 		}
 		began := time.Now()
 		reading, cancel := context.WithTimeout(ctx, readLimit)
-		took, ok := p.read(reading, p.c.elapsed(), every)
+		p.read(reading, p, p.c.elapsed())
 		cancel()
-		every = max(p.c.cfg.Poll, courtesy*took)
-		if !ok {
-			every = max(every, backOff)
-		}
-		timer.Reset(every - time.Since(began))
+		timer.Reset(p.every - time.Since(began))
 	}
 }
 
+// pace decides when to read next, from what this reading took and how it failed ("" when it did not). A failure rests longer each
+// time, but never longer than an answer that took as long: what is unknown holds the drain.
+func (p *poller) pace(took time.Duration, failure string) time.Duration {
+	if failure == "" {
+		p.failures = 0
+		p.every = max(p.c.cfg.Poll, courtesy*took)
+		return p.every
+	}
+	p.failures++
+	resting := backOff << min(p.failures-1, 6)
+	switch fast := p.c.fast.Load(); {
+	case !fast:
+		p.every = resting
+	case failure == refused:
+		p.every = p.c.cfg.Poll
+	default:
+		p.every = max(p.c.cfg.Poll, backOff, min(courtesy*took, resting))
+	}
+	return p.every
+}
+
 // readProxy describes Envoy first, and again whenever it was away: it may be another process then.
-func (c *Conductor) readProxy() func(context.Context, time.Duration, time.Duration) (time.Duration, bool) {
+func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 	described := c.cfg.World.Describe == nil
 	note := ""
-	return func(ctx context.Context, at, every time.Duration) (time.Duration, bool) {
+	return func(ctx context.Context, p *poller, at time.Duration) {
 		if !described {
 			described = c.describe(ctx)
 		}
@@ -88,6 +108,7 @@ func (c *Conductor) readProxy() func(context.Context, time.Duration, time.Durati
 		if look.Failure == refused {
 			described = c.cfg.World.Describe == nil
 		}
+		every := p.pace(look.Took, look.Failure)
 		reading := func(n drain.Count) drain.Reading { return drain.Reading{Count: n, At: at, Every: every} }
 		c.sawProxy(look)
 		if look.Note != "" && look.Note != note {
@@ -100,7 +121,6 @@ func (c *Conductor) readProxy() func(context.Context, time.Duration, time.Durati
 		c.send(drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
 			InFlight: reading(look.InFlight), Conns: reading(look.Conns), NewConns: reading(look.NewConns), Requests: reading(look.Requests),
 		}})
-		return look.Took, look.Failure == "" || look.Failure == refused
 	}
 }
 
@@ -113,26 +133,24 @@ func (c *Conductor) describe(ctx context.Context) bool {
 	if last == nil || *last != d.Epoch {
 		d.Facts.Replaced = last != nil
 		c.note(d.Text)
-		if left, ok := c.journal.load(d.Epoch); ok {
-			c.send(drain.Input{Kind: drain.Restored, Journal: left})
-		}
+		c.restore(d.Epoch)
 	}
 	c.send(drain.Input{Kind: drain.Described, Facts: d.Facts})
 	return true
 }
 
-func (c *Conductor) readApp(i int, source AppSource) func(context.Context, time.Duration, time.Duration) (time.Duration, bool) {
+func (c *Conductor) readApp(i int, source AppSource) func(context.Context, *poller, time.Duration) {
 	problem := ""
-	return func(ctx context.Context, at, every time.Duration) (time.Duration, bool) {
+	return func(ctx context.Context, p *poller, at time.Duration) {
 		began := time.Now()
 		n, err := source.Read(ctx)
+		every := p.pace(time.Since(began), errorText(err))
 		c.cfg.Metrics.InFlight("app", source.Spec, n.N, n.Known)
 		if text := errorText(err); text != problem {
 			problem = text
 			c.noteProblem(source.Spec, err)
 		}
 		c.send(drain.Input{Kind: drain.AppSampled, Source: i, InFlight: drain.Reading{Count: n, At: at, Every: every}})
-		return time.Since(began), err == nil
 	}
 }
 
@@ -143,19 +161,19 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-func (c *Conductor) readWatch(watch Watch) func(context.Context, time.Duration, time.Duration) (time.Duration, bool) {
-	return func(ctx context.Context, _, _ time.Duration) (time.Duration, bool) {
+func (c *Conductor) readWatch(watch Watch) func(context.Context, *poller, time.Duration) {
+	return func(ctx context.Context, p *poller, _ time.Duration) {
 		began := time.Now()
 		live, err := watch.Look(ctx)
+		p.pace(time.Since(began), errorText(err))
 		c.send(drain.Input{Kind: drain.Seen, Container: watch.Container, Live: live})
-		return time.Since(began), err == nil
 	}
 }
 
-func (c *Conductor) readSockets(ctx context.Context, at, every time.Duration) (time.Duration, bool) {
+func (c *Conductor) readSockets(ctx context.Context, p *poller, at time.Duration) {
 	began := time.Now()
 	conns, newConns, err := c.cfg.World.Sockets(ctx)
+	every := p.pace(time.Since(began), errorText(err))
 	reading := func(n drain.Count) drain.Reading { return drain.Reading{Count: n, At: at, Every: every} }
 	c.send(drain.Input{Kind: drain.SocketsSampled, Sockets: drain.SocketSample{Conns: reading(conns), NewConns: reading(newConns)}})
-	return time.Since(began), err == nil
 }

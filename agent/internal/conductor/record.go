@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
@@ -9,21 +10,22 @@ import (
 
 // record writes one event with the readings of the moment. The caller holds the lock.
 func (c *Conductor) record(e timeline.Event) {
-	s := &c.state
-	if s.Over && c.track.told {
+	if c.over() {
 		return // the verdict was the last word
 	}
+	s, now := &c.state, c.elapsed()
 	e.Time = time.Now()
-	e.ElapsedMS = s.Now.Milliseconds()
-	if t0 := max(s.T0, c.track.t0); t0 != 0 {
-		e.ElapsedMS = (c.elapsed() - t0).Milliseconds()
-	}
+	e.ElapsedMS = (now - c.track.t0).Milliseconds()
 	if e.From == "" {
 		e.From, e.To = s.Phase.String(), s.Phase.String()
 	}
-	e.ProxyInFlight, e.ProxyRung = pointer(s.Proxy.InFlight.Count), c.track.rung
-	e.AppInFlight, e.AppSource = c.appInFlight()
-	e.Connections = pointer(c.openConns())
+	if s.Proxy.InFlight.Fresh(now) {
+		e.ProxyInFlight, e.ProxyRung = pointer(s.Proxy.InFlight.Count), c.track.rung
+	}
+	if sum, fresh := c.appInFlight(now); fresh {
+		e.AppInFlight, e.AppSource = sum, c.cfg.World.Apps[0].Spec
+	}
+	e.Connections = pointer(c.openConns(now))
 	if score, known := drain.Score(&c.cfg.Policy, s); known && s.Phase.Terminating() {
 		e.Score = &score
 	}
@@ -54,11 +56,15 @@ func (c *Conductor) noteProblem(source string, err error) {
 }
 
 // noteInput records the facts among the inputs: hooks, SIGTERM, what became of a container.
-func (c *Conductor) noteInput(in drain.Input, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
+func (c *Conductor) noteInput(in message, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
 	p := &c.cfg.Policy
 	fact := timeline.Event{Level: timeline.LevelInfo, From: d.From.String(), To: d.From.String()}
 	switch in.Kind {
 	case drain.HookCalled:
+		if in.text != "" {
+			c.record(timeline.Event{Level: timeline.LevelError, From: fact.From, To: fact.To, Reason: fmt.Sprintf(
+				"hook of unknown container %q: held with the first stage; --hooks does not name it", in.text)})
+		}
 		if !before[min(in.Container, drain.Stranger)].Held {
 			reason := "hook called"
 			if in.Authentic {
@@ -92,27 +98,29 @@ func (c *Conductor) because(w drain.Why) string {
 	return text
 }
 
-// appInFlight adds up the app sources: one unknown makes the sum unknown.
-func (c *Conductor) appInFlight() (*int64, string) {
-	if len(c.cfg.World.Apps) == 0 {
-		return nil, ""
-	}
-	var sum int64
+// appInFlight adds up the app sources: one unknown makes the sum unknown, one that is stale makes it stale.
+func (c *Conductor) appInFlight(now time.Duration) (sum *int64, fresh bool) {
+	fresh = len(c.cfg.World.Apps) > 0
+	var n int64
 	for i := range c.cfg.World.Apps {
 		r := c.state.Sources[i]
 		if !r.Known {
-			return nil, c.cfg.World.Apps[i].Spec
+			return nil, false
 		}
-		sum += r.N
+		n += r.N
+		fresh = fresh && r.Fresh(now)
 	}
-	return &sum, c.cfg.World.Apps[0].Spec
+	return &n, fresh
 }
 
-func (c *Conductor) openConns() drain.Count {
-	if conns := c.state.Proxy.Conns; conns.Known {
-		return conns.Count
+// openConns is the best count of open inbound connections: Envoy's own, else the sockets'.
+func (c *Conductor) openConns(now time.Duration) drain.Count {
+	for _, conns := range []drain.Reading{c.state.Proxy.Conns, c.state.Sockets.Conns} {
+		if conns.Fresh(now) {
+			return conns.Count
+		}
 	}
-	return c.state.Sockets.Conns.Count
+	return drain.Count{}
 }
 
 // left is the time until the last hook must be answered.

@@ -45,20 +45,18 @@ func (c *Conductor) Status() Status {
 	defer c.mu.Unlock()
 	s, p := &c.state, &c.cfg.Policy
 	now := c.elapsed()
-	app, spec := c.appInFlight()
+	app, fresh := c.appInFlight(now)
 	st := Status{
 		Phase: s.Phase.String(), SinceMS: (now - s.Since).Milliseconds(), Waiting: c.track.waiting,
 		Proxy:  SideStatus{InFlight: pointer(s.Proxy.InFlight.Count), Known: s.Proxy.InFlight.Fresh(now), Rung: c.track.rung, AgeMS: age(s.Proxy.InFlight, now)},
-		App:    SideStatus{InFlight: app, Known: app != nil, Rung: spec},
 		Hooks:  []HookStatus{},
 		Events: c.cfg.Recorder.Events(), Verdict: c.cfg.Recorder.Verdict(),
 	}
-	if len(p.Sources) > 0 {
-		st.App.Known = app != nil && s.Sources[0].Fresh(now)
-		st.App.AgeMS = age(s.Sources[0], now)
+	if len(c.cfg.World.Apps) > 0 {
+		st.App = SideStatus{InFlight: app, Known: fresh, Rung: c.cfg.World.Apps[0].Spec, AgeMS: age(s.Sources[0], now)}
 	}
 	if s.T0 != 0 {
-		st.Trigger = c.trigger()
+		st.Trigger = c.track.trigger
 		st.T0 = new(c.start.Add(s.T0))
 		st.DeadlineMS = new(p.Budget().Hard.Milliseconds())
 	}

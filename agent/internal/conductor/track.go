@@ -1,7 +1,7 @@
 package conductor
 
 import (
-	"cmp"
+	"maps"
 	"strings"
 	"time"
 
@@ -12,7 +12,8 @@ import (
 // track gathers, in the course of a drain, what its verdict will say. It decides nothing.
 type track struct {
 	began   bool
-	t0      time.Duration // of this drain; the core forgets it with the last decision
+	byHand  bool          // it is an operator's drain, no stop yet
+	t0      time.Duration // of this drain, or when the operator's began; the core forgets it with the last decision
 	trigger string
 	late    *int64 // arrivals after the first answer
 	came    *int64 // new connections since T0
@@ -27,7 +28,6 @@ type track struct {
 	stopped string // why stopping began
 	rung    string // of the newest proxy sample
 	asked   string // the operator's reason
-	told    bool   // the verdict of this process's last drain is out
 }
 
 func newTrack() track {
@@ -37,30 +37,52 @@ func newTrack() track {
 // follow adds up the time since the last decision, and looks at what is in flight when hooks are answered.
 func (t *track) follow(c *Conductor, d drain.Decision) {
 	s := &c.state
-	if t.began {
+	switch {
+	case s.T0 != 0 && (!t.began || t.byHand):
+		t.begin(s.T0, false)
+	case t.began:
 		t.phases[d.From.String()] += s.Now - t.last
 		if t.waiting != "" {
 			t.waited[t.waiting] += s.Now - t.last
 		}
+		t.last = s.Now
 		t.point(c)
+	case d.To == drain.Maintenance:
+		t.begin(s.Now, true)
 	}
 	if s.T0 != 0 {
-		t.t0, t.trigger = s.T0, c.trigger()
+		if !d.From.Terminating() {
+			t.trigger = c.trigger()
+		}
 		t.countArrivals(s)
 	}
-	t.began = s.T0 != 0 || d.To == drain.Maintenance
-	t.last = s.Now
 	t.waiting = waitedFor(&c.cfg.Policy, d.Waiting)
 	if d.To == drain.Stopping && d.From != drain.Stopping {
 		t.stopped = c.because(d.Why)
-		t.idle = c.openConns()
+		t.idle = c.openConns(s.Now)
 		if score, known := drain.Score(&c.cfg.Policy, s); known {
 			t.score = &score
 		}
 	}
-	if d.From == drain.Stopping && d.Release != 0 || d.To == drain.Finished {
+	if d.To == drain.Stopping && d.Release != 0 || d.To == drain.Finished {
 		t.cutNow(c)
 	}
+	if t.began && s.T0 == 0 && d.To != drain.Maintenance && d.Verdict == drain.None {
+		t.forget() // it was no stop after all
+	}
+}
+
+// begin starts a drain at its first fact, or an operator's drain. What was gathered before belongs to no verdict: total_ms counts from T0.
+func (t *track) begin(at time.Duration, byHand bool) {
+	t.forget()
+	t.began, t.byHand, t.t0, t.last = true, byHand, at, at
+}
+
+// forget keeps only what outlives a drain.
+func (t *track) forget() {
+	rung, asked := t.rung, t.asked
+	*t = newTrack()
+	t.rung, t.asked = rung, asked
 }
 
 // waitedFor names who is waited for, without the numbers, so that times add up.
@@ -99,7 +121,7 @@ func (t *track) point(c *Conductor) {
 		}
 		n = proxy.N
 	}
-	if app, _ := c.appInFlight(); app != nil {
+	if app, fresh := c.appInFlight(c.state.Now); fresh {
 		n = max(n, *app)
 	} else if len(c.cfg.World.Apps) > 0 {
 		return
@@ -107,19 +129,21 @@ func (t *track) point(c *Conductor) {
 	t.curve.Add((c.state.Now - t.t0).Milliseconds(), n)
 }
 
-// cutNow notes what is in flight while processes are being let go. A count that reached zero before the end was not cut.
+// cutNow notes what is in flight while processes are being let go. A count that reached zero before the end was not cut; one that
+// can no longer be read was as it was last seen.
 func (t *track) cutNow(c *Conductor) {
-	set := func(name string, n drain.Count) {
-		if n.Known && n.N > 0 {
-			t.cut[name] = n.N
-		} else if n.Known {
-			delete(t.cut, name)
+	now := map[string]int64{}
+	note := func(name string, r drain.Reading) {
+		if r.Fresh(c.state.Now) {
+			now[name] += r.N
 		}
 	}
-	set("proxy", c.state.Proxy.InFlight.Count)
+	note("proxy", c.state.Proxy.InFlight)
 	for i, source := range c.cfg.World.Apps {
-		set(c.cfg.Policy.Name(source.Container), c.state.Sources[i].Count)
+		note(c.cfg.Policy.Name(source.Container), c.state.Sources[i])
 	}
+	maps.Copy(t.cut, now)
+	maps.DeleteFunc(t.cut, func(_ string, n int64) bool { return n == 0 })
 }
 
 func (t *track) heldLongest() string {
@@ -135,10 +159,19 @@ func (t *track) heldLongest() string {
 // conclude writes the verdict of the drain that ends with this decision, and starts afresh.
 func (c *Conductor) conclude(d drain.Decision) {
 	t := &c.track
+	if c.over() {
+		return // the watchdog has spoken
+	}
+	if t.trigger == "" {
+		t.trigger = "operator"
+		if d.Why.Code == drain.Ended {
+			t.trigger = c.because(d.Why)
+		}
+	}
 	v := timeline.Verdict{
 		Time: time.Now(), Level: timeline.LevelInfo, Outcome: d.Verdict.String(), TotalMS: c.total().Milliseconds(),
 		Phases: map[string]int64{}, InFlightCurve: t.curve.Points(), IdleConnectionsLeft: pointer(t.idle), Score: t.score,
-		HeldLongest: t.heldLongest(), Cut: t.cut, Trigger: cmp.Or(t.trigger, "operator"), NewConnectionsAfterT0: t.came, ArrivalsAfterRelease: t.late, Reason: c.because(d.Why),
+		HeldLongest: t.heldLongest(), Cut: t.cut, Trigger: t.trigger, NewConnectionsAfterT0: t.came, ArrivalsAfterRelease: t.late, Reason: c.because(d.Why),
 	}
 	if t.stopped != "" && d.Verdict != drain.Aborted {
 		v.Reason = t.stopped
@@ -157,9 +190,10 @@ func (c *Conductor) conclude(d drain.Decision) {
 		c.cfg.Metrics.PhaseLeft(name, spent)
 	}
 	c.cfg.Recorder.Conclude(v)
-	rung, asked := t.rung, t.asked
-	c.track = newTrack()
-	c.track.rung, c.track.asked, c.track.told = rung, asked, d.Exit
+	t.forget()
+	if d.To == drain.Maintenance {
+		t.begin(c.state.Now, true)
+	}
 }
 
 // countArrivals takes the best record of new connections, the listeners' own before the sockets'.
