@@ -75,7 +75,7 @@ func TestAdminAnswersNonsense(t *testing.T) {
 				manifest: func(p *corev1.Pod) {
 					p.Spec.InitContainers[1].ReadinessProbe = nil // the agent cannot tell
 					p.Spec.Containers = append(p.Spec.Containers, corev1.Container{
-						Name: "fake", Image: "fake-admin", Env: []corev1.EnvVar{{Name: "FAKE_ADMIN", Value: kind}},
+						Name: "fake", Image: "fake", Env: []corev1.EnvVar{{Name: "FAKE_ADMIN", Value: kind}},
 						Lifecycle: hook("proxy"),
 					})
 				},

@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 	if kind := os.Getenv("FAKE_ADMIN"); kind != "" {
 		fakeAdmin(kind)
 	}
+	if ending := os.Getenv("FAKE_JOB"); ending != "" {
+		fakeJob(ending)
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil { // a drain is mostly waiting
 		panic(err)
@@ -140,7 +143,7 @@ func start(t *testing.T, s setup) *under {
 		s.manifest(manifest)
 	}
 	p, err := pod.Start(t.Context(), manifest, pod.Options{
-		Images:     map[string]string{"envoy": envoy, "agent": binaries.agent, "app": binaries.app, "fake-admin": os.Args[0]},
+		Images:     map[string]string{"envoy": envoy, "agent": binaries.agent, "app": binaries.app, "fake": os.Args[0]},
 		ConfigMaps: map[string]map[string]string{"envoy": {"envoy.yaml": bootstrap}},
 		BackOff:    time.Second,
 		Dir:        dir,
