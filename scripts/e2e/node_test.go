@@ -63,17 +63,21 @@ func mainProcess(t *testing.T, containerID string) int {
 	return first
 }
 
+// stateDir is the throw-away cluster's, as scripts/cluster/cluster chooses it.
+func stateDir() string {
+	if dir := os.Getenv("CLUSTER_DIR"); dir != "" {
+		return dir
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if base == "" {
+		base = filepath.Join(os.Getenv("HOME"), ".local", "state")
+	}
+	return filepath.Join(base, "drain-agent", "cluster")
+}
+
 // volume is where the node keeps an emptyDir of a pod.
 func volume(pod corev1.Pod, name string) string {
-	state := os.Getenv("CLUSTER_DIR")
-	if state == "" {
-		base := os.Getenv("XDG_STATE_HOME")
-		if base == "" {
-			base = filepath.Join(os.Getenv("HOME"), ".local", "state")
-		}
-		state = filepath.Join(base, "drain-agent", "cluster")
-	}
-	return filepath.Join(state, "kubelet", "pods", string(pod.UID), "volumes", "kubernetes.io~empty-dir", name)
+	return filepath.Join(stateDir(), "kubelet", "pods", string(pod.UID), "volumes", "kubernetes.io~empty-dir", name)
 }
 
 // post sends a POST to a port of a pod through the API server.

@@ -40,7 +40,7 @@ func TestEveryWayToStopAPod(t *testing.T) {
 		w.rolledOut(t)
 		w.terminated(t)
 		for _, pod := range seen.stopped() {
-			if slices.Contains(before, pod) {
+			if slices.Contains(before, pod) || !served(seen.of(pod)) {
 				continue
 			}
 			v := verdictOf(t, seen.gone(t, pod, time.Minute))
@@ -54,6 +54,11 @@ func TestEveryWayToStopAPod(t *testing.T) {
 		}
 	}
 	lostNothing(t, rollout{load: load.Stop()})
+}
+
+// served tells a pod that got traffic from one that was stopped while it started, when nothing has to be drained.
+func served(states []podState) bool {
+	return slices.ContainsFunc(states, func(s podState) bool { return ready(s.pod) })
 }
 
 // running lists the pods that are not on their way out.

@@ -1,0 +1,166 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Row 7: where nobody can be saved, the agent must not make it worse: a pod with it stops as soon as one without it. The two
+// run side by side; a second is for kubelet, which looks at its pods once a second.
+func TestNoLaterThanWithoutAgent(t *testing.T) {
+	ownNode(t)
+	for _, way := range []struct {
+		name string
+		stop func(*testing.T, corev1.Pod)
+	}{
+		{"force", func(t *testing.T, pod corev1.Pod) {
+			kubectl(t, "-n", pod.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0")
+		}},
+		{"hard eviction", overfill},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			with := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))), way.stop)
+			without := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))).withoutAgent(), way.stop)
+			t.Logf("with the agent %v, without %v", with, without)
+			if with > without+2*time.Second {
+				t.Errorf("%s: %v with the agent, %v without", way.name, with, without)
+			}
+		})
+	}
+}
+
+// scratch gives the pod a small volume that can be filled up from outside.
+func scratch(w *workload) *workload {
+	limit := resource.MustParse("1Mi")
+	w.spec().Volumes = append(w.spec().Volumes, corev1.Volume{
+		Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &limit}},
+	})
+	app := w.container("app")
+	app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "scratch", MountPath: "/scratch"})
+	return w.replicas(1)
+}
+
+// overfill makes kubelet evict the pod with a grace of 1 s, as it does under disk pressure, and returns when it begins to.
+func overfill(t *testing.T, pod corev1.Pod) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(volume(pod, "scratch"), "file"), make([]byte, 4<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Minute, "kubelet evicts the pod", func() bool {
+		events := kubectl(t, "-n", pod.Namespace, "get", "events", "--field-selector=reason=Evicted", "-o", "name")
+		return len(events) > 0
+	})
+}
+
+// stopTime is the time from a stop to the end of the last process of a pod that has a request under way.
+func stopTime(t *testing.T, w *workload, stop func(*testing.T, corev1.Pod)) time.Duration {
+	t.Helper()
+	w.start(t)
+	pod := pods(t, w.ns, w.selector())[0]
+	var processes []int
+	for _, container := range w.containers() {
+		processes = append(processes, mainProcess(t, status(pod, container.Name).ContainerID))
+	}
+	stuck(t, w.target(t))
+	stop(t, pod)
+	began := time.Now()
+	eventually(t, 90*time.Second, "every process of the pod has ended", func() bool {
+		return !slices.ContainsFunc(processes, func(pid int) bool { return syscall.Kill(pid, 0) == nil })
+	})
+	return time.Since(began)
+}
+
+// The agent is killed in mid-drain, as for lack of memory: the app is told to stop at once and still finishes what it has.
+func TestAgentKilledInMidDrain(t *testing.T) {
+	ownNode(t)
+	w := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
+	seen := watch(t, w.ns)
+	pod := pods(t, w.ns, w.selector())[0]
+	log := follow(t, w.ns, pod.Name, "drain-agent")
+	answer := request(t, w.target(t), 8*time.Second)
+	kubectl(t, "-n", w.ns, "scale", "deployment/"+w.deployment.Name, "--replicas=0")
+	reaches(t, log, "draining")
+	signal(t, pod, "drain-agent", syscall.SIGKILL)
+	if result := <-answer; result != "200 OK" {
+		t.Errorf("the request under way ended with %s", result)
+	}
+	seen.gone(t, pod.Name, 30*time.Second)
+	if took := seen.took(pod.Name); took > 15*time.Second {
+		t.Errorf("the pod took %v to stop, its longest request 8 s", took)
+	}
+}
+
+// request sends one that takes that long, and returns when the app has it; its status or error comes later.
+func request(t *testing.T, target string, takes time.Duration) <-chan string {
+	t.Helper()
+	result := make(chan string, 1)
+	response, err := http.Get(fmt.Sprintf("http://%s/stream?ms=%d&chunks=2", target, takes.Milliseconds()/2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer response.Body.Close()
+		if n, err := countBytes(response.Body); err != nil || n != len("chunk 0\nchunk 1\n") {
+			result <- fmt.Sprintf("%d bytes, %v", n, err)
+			return
+		}
+		result <- response.Status
+	}()
+	return result
+}
+
+// reaches waits until the agent's log shows a phase.
+func reaches(t *testing.T, log *follower, phase string) {
+	t.Helper()
+	eventually(t, time.Minute, "the agent is "+phase, func() bool {
+		for _, e := range log.events() {
+			if e.To == phase {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// A new revision whose agent cannot run must not replace a pod that serves.
+func TestBrokenAgentStallsTheRollout(t *testing.T) {
+	for _, broken := range []struct {
+		name  string
+		spoil func(*corev1.Container)
+	}{
+		{"image missing", func(c *corev1.Container) { c.Image = "drain-agent:absent" }},
+		{"crash loop", func(c *corev1.Container) { c.Args = []string{"run", "--no-such-flag"} }},
+	} {
+		t.Run(broken.name, func(t *testing.T) {
+			t.Parallel()
+			w := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
+			old := pods(t, w.ns, w.selector())[0]
+			broken.spoil(w.container("drain-agent"))
+			w.apply(t)
+			eventually(t, time.Minute, "the new pod's agent fails", func() bool {
+				return slices.ContainsFunc(pods(t, w.ns, w.selector()), func(p corev1.Pod) bool {
+					waiting := status(p, "drain-agent").State.Waiting
+					return p.Name != old.Name && !ready(p) && waiting != nil &&
+						slices.Contains([]string{"ErrImageNeverPull", "CrashLoopBackOff"}, waiting.Reason)
+				})
+			})
+			if now := pods(t, w.ns, w.selector()); !slices.ContainsFunc(now, func(p corev1.Pod) bool {
+				return p.Name == old.Name && p.DeletionTimestamp == nil && ready(p)
+			}) {
+				t.Error("the old pod does not serve any more")
+			}
+			staysOpen(t, w.target(t))
+		})
+	}
+}

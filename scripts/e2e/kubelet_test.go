@@ -1,0 +1,61 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Row 11: kubelet restarts in mid-drain, forgets its calls and makes them again.
+func TestKubeletRestartsInMidDrain(t *testing.T) {
+	ownNode(t)
+	w := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
+	seen := watch(t, w.ns)
+	pod := pods(t, w.ns, w.selector())[0]
+	log := follow(t, w.ns, pod.Name, "drain-agent")
+	answer := request(t, w.target(t), 14*time.Second)
+	kubectl(t, "-n", w.ns, "scale", "deployment/"+w.deployment.Name, "--replicas=0")
+	reaches(t, log, "draining")
+	restartKubelet(t)
+	if result := <-answer; result != "200 OK" {
+		t.Errorf("the request under way ended with %s", result)
+	}
+	if v := verdictOf(t, seen.gone(t, pod.Name, 90*time.Second)); v.Outcome != "clean" {
+		t.Errorf("verdict %s: %s", v.Outcome, v.Reason)
+	}
+}
+
+// Row 11: a pod is deleted while one of its containers is being restarted. Kubelet stops the pod only when our hold of that
+// container has ended, so the hold is short.
+func TestDeletedWhileAContainerRestarts(t *testing.T) {
+	w := load(t, "native", namespace(t, "restricted")).replicas(1)
+	w.container("app").LivenessProbe = &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(8090)}},
+		PeriodSeconds: 1, FailureThreshold: 2,
+	}
+	w.start(t)
+	seen := watch(t, w.ns)
+	pod := pods(t, w.ns, w.selector())[0]
+	log := follow(t, w.ns, pod.Name, "drain-agent")
+	answer := request(t, w.target(t), 12*time.Second)
+	post(t, pod, 8090, "/toggle-health")
+	eventually(t, time.Minute, "the app's hook is held", func() bool { return slices.Contains(acted(log.events(), "hold "), "app") })
+	kubectl(t, "-n", w.ns, "scale", "deployment/"+w.deployment.Name, "--replicas=0")
+	last := seen.gone(t, pod.Name, 90*time.Second)
+	t.Logf("the request under way ended with %s", <-answer)
+	events := log.events()
+	held := when(t, events, "answer app").Sub(when(t, events, "hold app"))
+	t.Logf("held %v; hooks called %v, answered %v", held, acted(events, "hold "), answered(events))
+	if held > 2500*time.Millisecond {
+		t.Errorf("the restarting container was held %v, want at most restart-max, 2 s", held)
+	}
+	if v := verdictOf(t, last); v.Outcome == "container_restart" {
+		t.Errorf("the last verdict is that of the restart, not of the pod's stop: %s", v.Reason)
+	}
+}
