@@ -93,6 +93,8 @@ func TestLadder(t *testing.T) {
 	only := func(stat string) fake {
 		return fake{"/clusters": code(403), "/stats?type=Gauges": text(`{"stats":[` + stat + `]}`)}
 	}
+	never := maps.Clone(hidden)
+	never["/clusters"] = text(`{}`)
 	forbidden := fake{"/clusters": code(403), "/stats?type=Gauges": code(403), "/stats?type=Counters": code(403)}
 	for name, test := range map[string]struct {
 		always, later fake // how the fake is broken from the start, and after Describe
@@ -116,6 +118,7 @@ func TestLadder(t *testing.T) {
 		"hidden, clusters cut short": {hidden, fake{"/clusters": hangUp(oneRequest[:80])}, "", drain.Count{}, envoy.Garbage},
 		"hidden, clusters fail":      {hidden, fake{"/clusters": code(500)}, "", drain.Count{}, envoy.Status},
 		"hidden, no cluster left":    {hidden, fake{"/clusters": text(`{}`)}, "", drain.Count{}, ""},
+		"hidden, never a cluster":    {never, nil, "", drain.Count{}, ""},
 		"hidden, clusters not JSON":  {hidden, fake{"/clusters": text(`app::default_priority::max_requests::1024`)}, "", drain.Count{}, envoy.Garbage},
 		"hidden, JSON of no object":  {hidden, fake{"/clusters": text(`[]`)}, "", drain.Count{}, envoy.Garbage},
 		"hidden, goes on after it":   {hidden, fake{"/clusters": text(oneRequest + `{}`)}, "", drain.Count{}, envoy.Garbage},
@@ -144,6 +147,26 @@ func TestSampleCounts(t *testing.T) {
 	_, c := serve(t, nil)
 	s := c.Sample(t.Context()) // describes by itself
 	if s.Conns != drain.Known(3) || s.NewConns != drain.Known(30) || s.Requests != drain.Known(20) || s.Took <= 0 || len(s.Demoted) != 0 || s.Changed {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestHTTPGaugesDoNotSpeakForTCP: with a TCP proxy among the inbound filters the http rung alone would miss its connections.
+func TestHTTPGaugesDoNotSpeakForTCP(t *testing.T) {
+	t.Parallel()
+	tcp := strings.Replace(static, `"filter_chains":[`, `"filter_chains":[{"filters":[{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","cluster":"app"}}]},`, 1)
+	server, c := serve(t, fake{"/config_dump?resource=static_listeners": text(tcp)})
+	describe(t, c)
+	server.use(fake{"/clusters": code(500)})
+	if s := c.Sample(t.Context()); s.Rung != "listener_cx" || s.InFlight != drain.Known(3) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMissingSocketIsRefused(t *testing.T) {
+	t.Parallel()
+	c := connect(t, "unix://"+t.TempDir()+"/admin.sock")
+	if s := c.Sample(t.Context()); s.Failure != envoy.Refused || s.InFlight.Known {
 		t.Errorf("%+v", s)
 	}
 }
