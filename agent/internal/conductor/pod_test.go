@@ -52,7 +52,12 @@ type pod struct {
 func bubble(t *testing.T, test func(t *testing.T, p *pod)) {
 	t.Helper()
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) { test(t, newPod(t, dir)) })
+	synctest.Test(t, func(t *testing.T) {
+		p := newPod(t, dir)
+		test(t, p)
+		p.c.end(0, nil)
+		p.pass(2 * time.Second) // what still runs after this stays for ever
+	})
 }
 
 func newPod(t *testing.T, dir string) *pod {

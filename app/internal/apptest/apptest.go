@@ -22,40 +22,32 @@ import (
 
 const pkg = "github.com/drain-agent/drain-agent/app"
 
-// Build compiles the service. overlay replaces source files, by their absolute path.
-func Build(tb testing.TB, overlay map[string]string) string {
-	tb.Helper()
-	dir := tb.TempDir()
-	bin := filepath.Join(dir, "app")
+// Build compiles the service into bin and returns it. overlay replaces source files, by their absolute path.
+func Build(bin string, overlay map[string]string) (string, error) {
 	args := []string{"build", "-o", bin}
 	if len(overlay) > 0 {
 		replace := map[string]string{}
 		for path, text := range overlay {
-			file := filepath.Join(dir, filepath.Base(path))
-			write(tb, file, text)
-			replace[path] = file
+			replace[path] = bin + "-" + filepath.Base(path)
+			if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+				return "", err
+			}
 		}
 		data, err := json.Marshal(map[string]any{"Replace": replace})
-		if err != nil {
-			tb.Fatal(err)
+		if err == nil {
+			err = os.WriteFile(bin+"-overlay.json", data, 0o600)
 		}
-		list := filepath.Join(dir, "overlay.json")
-		write(tb, list, string(data))
-		args = append(args, "-overlay", list)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-overlay", bin+"-overlay.json")
 	}
-	build := exec.CommandContext(tb.Context(), "go", append(args, pkg)...)
+	build := exec.Command("go", append(args, pkg)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		tb.Fatalf("build the service: %v\n%s", err, out)
+		return "", fmt.Errorf("build the service: %w\n%s", err, out)
 	}
-	return bin
-}
-
-func write(tb testing.TB, file, text string) {
-	tb.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		tb.Fatal(err)
-	}
+	return bin, nil
 }
 
 // App is a service that may be started and killed many times, always on the same ports.

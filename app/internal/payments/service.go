@@ -123,9 +123,14 @@ func (s *Service) GetBatch(ctx context.Context, req *api.GetBatchRequest) (*api.
 	return batchOf(b), nil
 }
 
-// fail turns an error of the store or the bank into the code the caller can act on. What nobody foresaw is logged here
-// and not shown.
+// fail logs an error and turns it into the code the caller can act on. What nobody foresaw is not shown.
 func (s *Service) fail(ctx context.Context, what string, err error) error {
+	answer := s.answer(ctx, what, err)
+	s.Log.WarnContext(ctx, "request failed", "doing", what, "code", status.Code(answer).String(), "error", err)
+	return answer
+}
+
+func (*Service) answer(ctx context.Context, what string, err error) error {
 	no, refused := errors.AsType[*store.Refusal](err)
 	switch {
 	case refused:
@@ -145,10 +150,8 @@ func (s *Service) fail(ctx context.Context, what string, err error) error {
 	case errors.Is(err, bank.ErrDown):
 		return retryable(codes.Unavailable, what+": the bank is not available, nothing was booked")
 	case errors.Is(err, store.ErrUnavailable):
-		s.Log.WarnContext(ctx, "store unavailable", "doing", what, "error", err)
 		return retryable(codes.Unavailable, what+": the store is not available, retry with the same key")
 	default:
-		s.Log.ErrorContext(ctx, "internal error", "doing", what, "error", err)
 		return status.Error(codes.Internal, what+": internal error")
 	}
 }

@@ -17,8 +17,8 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// sqliteReopen bounds how long a connection lives, so that a file that was made writable or readable again is
-// noticed without a restart.
+// sqliteReopen bounds how long a connection lives: what it has cached of the file must not hide for ever that the file
+// is damaged, or that it was mended.
 const sqliteReopen = 5 * time.Second
 
 type sqliteDialect struct{ path string }

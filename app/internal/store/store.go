@@ -117,7 +117,7 @@ type tx struct {
 }
 
 const (
-	txAttempts = 10
+	txPatience = 3 * time.Second  // with others who hold what we need
 	txTimeout  = 30 * time.Second // a bound for callers that brought none
 )
 
@@ -126,9 +126,9 @@ const (
 func (s *Store) tx(ctx context.Context, fn func(context.Context, *tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, txTimeout)
 	defer cancel()
-	var err error
-	for attempt := range txAttempts {
-		if err = s.classify(s.once(ctx, fn)); !errors.Is(err, ErrBusy) {
+	for attempt, began := 0, time.Now(); ; attempt++ {
+		err := s.classify(s.once(ctx, fn))
+		if !errors.Is(err, ErrBusy) || time.Since(began) > txPatience {
 			return err
 		}
 		pause := time.NewTimer(time.Duration(rand.Int64N(int64(5*time.Millisecond) << min(attempt, 5))))
@@ -139,11 +139,21 @@ func (s *Store) tx(ctx context.Context, fn func(context.Context, *tx) error) err
 			return err
 		}
 	}
-	return err
 }
 
 func (s *Store) once(ctx context.Context, fn func(context.Context, *tx) error) error {
-	begun, err := s.db.BeginTx(ctx, nil)
+	wait, cancel := context.WithTimeout(ctx, txPatience)
+	conn, err := s.db.Conn(wait)
+	waited := wait.Err() != nil && ctx.Err() == nil
+	cancel()
+	if waited && err != nil {
+		return fmt.Errorf("%w: no connection was free within %v", ErrBusy, txPatience)
+	}
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close() // back to the pool
+	begun, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

@@ -1,0 +1,168 @@
+package conductor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+)
+
+// A source that hangs stops neither the loop nor the other readings, and is unknown: it holds the drain until the deadline.
+func TestHungSourceIsUnknownAndStopsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.readApp = func(ctx context.Context) {
+			if p.now() > 5*time.Second {
+				<-ctx.Done()
+			}
+		}
+		p.stopped()
+		p.pass(10 * time.Second)
+		st := p.c.Status()
+		if st.Phase != "draining" || st.App.Known || !st.Proxy.Known || *st.Proxy.AgeMS > 100 {
+			t.Errorf("phase %s, app known %v, proxy %+v", st.Phase, st.App.Known, st.Proxy)
+		}
+		n := 0
+		p.set(func() { n = len(p.appReads) })
+		if n < 4 || n > 12 {
+			t.Errorf("a source that hangs was asked %d times in 15 s", n)
+		}
+		if code := p.code(); code != 2 {
+			t.Errorf("exit code %d, want 2", code)
+		}
+		v := p.verdict()
+		if v.Outcome != "deadline" || v.HeldLongest != "app unreadable" || sumOfPhases(v) != v.TotalMS {
+			t.Errorf("verdict %+v", v)
+		}
+		p.sayOnce("fake:app cannot be read")
+	})
+}
+
+// A source that hung once is asked again soon, not after twenty times its second.
+func TestSourceThatHungOnceIsAskedAgainSoon(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		hung := false
+		p.readApp = func(ctx context.Context) {
+			if p.now() > 5*time.Second && !hung {
+				hung = true
+				<-ctx.Done()
+			}
+		}
+		p.stopped()
+		p.code()
+		if v := p.verdict(); v.Outcome != "clean" || v.TotalMS > 4000 {
+			t.Errorf("verdict %s after %d ms", v.Outcome, v.TotalMS)
+		}
+	})
+}
+
+func TestSlowSourceIsAskedAtTwentyTimesItsLatency(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.inApp = drain.Known(1)
+		p.readApp = func(context.Context) { <-time.After(50 * time.Millisecond) }
+		p.readProxy = func(context.Context) { <-time.After(10 * time.Millisecond) }
+		p.stopped()
+		p.pass(10 * time.Second)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		wantEvery(t, "app", p.appReads, time.Second)
+		wantEvery(t, "proxy", p.proxyReads, 200*time.Millisecond)
+		wantEvery(t, "watch", p.looks, 25*time.Millisecond)
+	})
+}
+
+func wantEvery(t *testing.T, who string, at []time.Duration, every time.Duration) {
+	t.Helper()
+	at = slices.DeleteFunc(slices.Clone(at), func(d time.Duration) bool { return d <= 5*time.Second }) // before the drain
+	if len(at) < 5 {
+		t.Fatalf("%s was read %d times", who, len(at))
+	}
+	for i := range len(at) - 1 {
+		if gap := at[i+1] - at[i]; gap != every {
+			t.Fatalf("%s was read again after %v, want %v", who, gap, every)
+		}
+	}
+}
+
+// Nothing is read fast while serving; what is not there yet is tried again, ever more rarely.
+func TestServingReadsRarely(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		ready := p.proxyLook
+		p.proxyLook, p.appErr = ProxyLook{Failure: refused}, errors.New("not there")
+		p.start()
+		p.pass(20 * time.Second)
+		p.set(func() { p.proxyLook, p.appErr = ready, nil })
+		p.pass(10 * time.Minute)
+		if !p.said("envoy envoy-1") {
+			t.Error("an envoy that came later was not described")
+		}
+		for who, reads := range map[string][]time.Duration{"app": p.appReads, "proxy": p.proxyReads, "watch": p.looks} {
+			if n := len(reads); n < 20 || n > 60 {
+				t.Errorf("%s was read %d times in ten idle minutes", who, n)
+			}
+		}
+		p.stopAll()
+		p.code()
+	})
+}
+
+// What is stale is unknown in the timeline, however it looked when it was read.
+func TestStaleReadingIsNull(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.start()
+		p.pass(100 * time.Second) // the last idle look is long ago
+		p.stopAll()
+		p.code()
+		for _, l := range p.lines {
+			if e := l.Event; e != nil && e.Action == "hold app" && (e.ProxyInFlight != nil || e.AppInFlight != nil || e.ProxyRung != "" || e.AppSource != "") {
+				t.Errorf("event at T0 shows %s by %q and %s by %q", shown(e.ProxyInFlight), e.ProxyRung, shown(e.AppInFlight), e.AppSource)
+			}
+			if e := l.Event; e != nil && e.Action == "answer app" && (shown(e.ProxyInFlight) != "0" || e.AppSource != "fake:app") {
+				t.Errorf("event at the first answer: proxy %s, app source %q", shown(e.ProxyInFlight), e.AppSource)
+			}
+		}
+	})
+}
+
+func TestStatusInEachPhase(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.inApp = drain.Known(2)
+		p.start()
+		p.pass(time.Second)
+		if st := p.c.Status(); st.Phase != "serving" || st.T0 != nil || st.LeftMS != nil || len(st.Hooks) != 0 || st.Trigger != "" {
+			t.Errorf("serving: %+v", st)
+		}
+		p.hook("app")
+		p.pass(100 * time.Millisecond)
+		st := p.c.Status()
+		if st.Phase != "confirming" || st.SinceMS != 100 || *st.LeftMS != 27_900 || *st.DeadlineMS != 28_000 || st.Trigger != "hook app" {
+			t.Errorf("confirming: %+v", st)
+		}
+		if len(st.Hooks) != 1 || st.Hooks[0] != (HookStatus{Container: "app", HeldMS: 100}) {
+			t.Errorf("hooks %+v", st.Hooks)
+		}
+		p.stopAll()
+		p.until("draining", p.inPhase(drain.Draining))
+		p.pass(3 * time.Second)
+		st = p.c.Status()
+		if *st.App.InFlight != 2 || !st.App.Known || st.App.Rung != "fake:app" || st.Waiting != "app in flight" || *st.Proxy.InFlight != 0 || st.Proxy.Rung != "clusters" {
+			t.Errorf("draining: %+v", st)
+		}
+		p.set(func() { p.inApp = drain.Known(0) })
+		p.until("stopping", p.inPhase(drain.Stopping))
+		if st = p.c.Status(); !st.Hooks[0].Answered || st.Hooks[1].Answered || st.Verdict != nil {
+			t.Errorf("stopping: %+v", st)
+		}
+		p.code()
+		if st = p.c.Status(); st.Phase != "finished" || st.Verdict == nil || len(st.Events) == 0 {
+			t.Errorf("finished: %+v", st)
+		}
+		if ready, phase := p.c.Ready(); !ready || phase != "finished" {
+			t.Errorf("ready %v in %s: readiness is left alone by default", ready, phase)
+		}
+		synctest.Wait()
+	})
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/drain-agent/drain-agent/app/api"
+	"github.com/drain-agent/drain-agent/app/internal/apptest"
+	"github.com/drain-agent/drain-agent/app/internal/client"
+	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+)
+
+// outage runs a service under load, breaks its store, sees that errors and readiness say so, mends it, and sees the same
+// process recover with nothing lost.
+type outage struct {
+	app       *apptest.App
+	dsn       string
+	breakIt   func()
+	mend      func()
+	code      codes.Code // of a payment meanwhile
+	unready   string     // in the answer of the readiness probe
+	readiness int        // its status meanwhile
+	idle      bool       // no load while it is broken
+}
+
+func (o outage) run(t *testing.T) {
+	o.app.Start()
+	o.app.Ready()
+	pid := strings.Count(o.app.Log(), `"msg":"starting"`)
+	pay := api.NewPaymentServiceClient(dial(t, o.app))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var load sync.WaitGroup
+	var report *client.Report
+	load.Go(func() {
+		r, err := client.Run(ctx, client.Config{
+			Target: o.app.Addr, Rate: 30, Concurrency: 1000, Mode: "payments", RetryFor: 2 * time.Minute, Timeout: 10 * time.Second, Accounts: 100,
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		report = r
+	})
+	o.app.Await("some payments", func() bool { return o.app.Metric("bank_calls_total", `result="ok"`) > 20 })
+	if o.idle {
+		stop()
+		load.Wait()
+	}
+	o.breakIt()
+	mended := sync.OnceFunc(o.mend)
+	defer mended()
+	o.app.Await("readiness to tell", func() bool {
+		code, body := o.app.Get("/readyz?verbose")
+		return code == o.readiness && strings.Contains(body, o.unready)
+	})
+	if _, err := pay.ProcessPayment(t.Context(), payment("meanwhile", 1)); status.Code(err) != o.code {
+		t.Errorf("a payment meanwhile: %v, want %v", err, o.code)
+	}
+	if code, _ := o.app.Get("/livez"); code != http.StatusOK {
+		t.Errorf("liveness %d: a restart would not help", code)
+	}
+	mended()
+	o.app.Await("readiness to recover", func() bool {
+		code, body := o.app.Get("/readyz?verbose")
+		return code == http.StatusOK && strings.Contains(body, "[+]store ok")
+	})
+	o.app.Await("the same payment to go through", func() bool {
+		_, err := pay.ProcessPayment(t.Context(), payment("meanwhile", 1))
+		return err == nil
+	})
+	stop()
+	load.Wait()
+	if l := report.Ledger; !l.Checked || l.Lost+l.Doubled > 0 || l.Acknowledged == 0 || len(report.Failures) > 0 {
+		t.Errorf("after the outage: %+v, failures %v", l, report.Failures)
+	}
+	if damage := books(t, o.dsn); len(damage) > 0 {
+		t.Error(damage)
+	}
+	if o.app.Metric("service_recovery_duration_seconds_count", `failure_type="store"`) < 1 {
+		t.Error("the recovery was not measured")
+	}
+	if strings.Count(o.app.Log(), `"msg":"starting"`) != pid {
+		t.Error("it took a restart")
+	}
+}
+
+func TestPostgresRestarts(t *testing.T) {
+	server := pgtest.Start(t)
+	dsn := server.NewDatabase()
+	outage{
+		app: apptest.New(t, binary(t), "--store="+dsn), dsn: dsn,
+		breakIt: func() { server.Stop(syscall.SIGINT) },
+		mend: func() {
+			server.Run()
+			for range 3 {
+				server.CutConnections()
+			}
+		},
+		code: codes.Unavailable, readiness: http.StatusOK, unready: "[~]store degraded: the store is not available",
+	}.run(t)
+}
+
+func TestSQLiteLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "books.db")
+	var holder *sql.Conn
+	outage{
+		app: apptest.New(t, binary(t), "--store=sqlite:"+path), dsn: "sqlite:" + path,
+		breakIt: func() {
+			db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(30000)")
+			if err == nil {
+				t.Cleanup(func() { _ = db.Close() })
+				holder, err = db.Conn(t.Context())
+			}
+			if err == nil {
+				_, err = holder.ExecContext(t.Context(), "begin immediate")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		mend: func() { _, _ = holder.ExecContext(context.Background(), "rollback") },
+		code: codes.Aborted, readiness: http.StatusServiceUnavailable, unready: "[-]store failed: busy",
+	}.run(t)
+}
+
+// A file that may not be written: the service says so instead of starting, and starts when it may. (A running service
+// is not concerned: it keeps the right it had when it opened the file.)
+func TestSQLiteReadOnly(t *testing.T) {
+	dir, err := os.MkdirTemp("", "books") // not t.TempDir: somebody else must be able to reach it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "books.db")
+	app := apptest.New(t, binary(t), "--store=sqlite:"+path)
+	if os.Geteuid() == 0 { // root may write everything
+		nobody, err := user.Lookup("nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
+		gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
+		app.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	app.Start()
+	app.Ready()
+	before, err := api.NewPaymentServiceClient(dial(t, app)).ProcessPayment(t.Context(), payment("k", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app.Signal(syscall.SIGTERM)
+	app.Exit()
+	if err := os.Chmod(path, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	app.Start()
+	app.Await("the startup probe to say why", func() bool {
+		code, body := app.Get("/startupz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "readonly")
+	})
+	if code, _ := app.Get("/livez"); code != http.StatusOK {
+		t.Errorf("liveness %d: a restart would not help", code)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	app.Ready()
+	if after, err := api.NewPaymentServiceClient(dial(t, app)).ProcessPayment(t.Context(), payment("k", 1)); err != nil || after.GetPaymentId() != before.GetPaymentId() {
+		t.Errorf("%v %v", after, err)
+	}
+}
+
+// The first bytes of the file are overwritten, and put back. (Where they cannot be put back: app restore.)
+func TestSQLiteCorrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "books.db")
+	var header []byte
+	overwrite := func(with func(good []byte) []byte) {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		good := make([]byte, 100)
+		if _, err := f.ReadAt(good, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(with(good), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	outage{
+		app: apptest.New(t, binary(t), "--store=sqlite:"+path), dsn: "sqlite:" + path,
+		breakIt: func() {
+			number(t, "sqlite:"+path, "pragma wal_checkpoint(truncate)") // or the log would hide the damage
+			overwrite(func(good []byte) []byte { header = good; return make([]byte, 100) })
+		},
+		idle: true,
+		mend: func() { overwrite(func([]byte) []byte { return header }) },
+		code: codes.Unavailable, readiness: http.StatusServiceUnavailable, unready: "[-]store failed: the store is not available",
+	}.run(t)
+}
+
+// A service that starts before its store is there waits for it and becomes ready by itself.
+func TestStartsBeforeItsStore(t *testing.T) {
+	server := pgtest.Start(t)
+	dsn := server.NewDatabase()
+	server.Stop(syscall.SIGINT)
+	app := apptest.New(t, binary(t), "--store="+dsn)
+	app.Start()
+	app.Await("the startup probe to say why", func() bool {
+		code, body := app.Get("/startupz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "the store is not available")
+	})
+	server.Run()
+	app.Ready()
+}
