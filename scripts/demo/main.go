@@ -45,8 +45,6 @@ func main() {
 	}
 }
 
-var errLost = errors.New("requests were lost with drain-agent")
-
 func run(ctx context.Context, f flags) error {
 	dir, err := os.MkdirTemp("", "drain-agent-demo-")
 	if err != nil {
@@ -87,9 +85,22 @@ func run(ctx context.Context, f flags) error {
 			return err
 		}
 	}
+	return judge(results)
+}
+
+// judge fails when drain-agent lost a request or did not say how a stop went.
+func judge(results []result) error {
 	for _, r := range results {
-		if r.Part == "agent" && r.Load.Failed > 0 {
-			return errLost
+		if r.Part != "agent" {
+			continue
+		}
+		if r.Load.Failed > 0 {
+			return fmt.Errorf("%d of %d requests were lost with drain-agent", r.Load.Failed, r.Load.Requests)
+		}
+		for i, s := range r.Stops {
+			if s.Verdict == nil {
+				return fmt.Errorf("the agent of pod %d left no verdict", i+1)
+			}
 		}
 	}
 	return nil
