@@ -55,7 +55,7 @@ func (c *Client) post(ctx context.Context, path string) error {
 	if err != nil {
 		return failed(op, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
 	}

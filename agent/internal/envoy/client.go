@@ -106,7 +106,7 @@ func (c *Client) get(ctx context.Context, path string, read func(io.Reader) erro
 	if err != nil {
 		return time.Since(start), failed(op, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return time.Since(start), &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
 	}

@@ -314,8 +314,10 @@ func TestActionsReportTheStatus(t *testing.T) {
 
 func TestNewRejects(t *testing.T) {
 	t.Parallel()
-	for _, addr := range []string{"", "127.0.0.1:15000", "https://127.0.0.1:15000", "http://127.0.0.1", "http://:15000", "http://127.0.0.1:0", "http://127.0.0.1:70000",
-		"http://127.0.0.1:15000/stats", "http://u:p@127.0.0.1:15000", "http://127.0.0.1:15000?x", "unix://admin.sock", "unix:///", "unix:", "http://[::1:15000", "%"} {
+	for _, addr := range []string{
+		"", "127.0.0.1:15000", "https://127.0.0.1:15000", "http://127.0.0.1", "http://:15000", "http://127.0.0.1:0", "http://127.0.0.1:70000",
+		"http://127.0.0.1:15000/stats", "http://u:p@127.0.0.1:15000", "http://127.0.0.1:15000?x", "unix://admin.sock", "unix:///", "unix:", "http://[::1:15000", "%",
+	} {
 		if c, err := envoy.New(addr); err == nil || c != nil || !strings.Contains(err.Error(), "want http://HOST:PORT or unix:///PATH") {
 			t.Errorf("%q: %v", addr, err)
 		}

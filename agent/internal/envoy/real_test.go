@@ -181,7 +181,7 @@ func TestRequestsInFlight(t *testing.T) {
 	onEveryRelease(t, func(t *testing.T, version string) {
 		for _, hidden := range []bool{false, true} {
 			app := startApp(t)
-			dir, err := os.MkdirTemp("", "uds") // short: a socket's path holds 107 bytes
+			dir, err := os.MkdirTemp("", "uds") //nolint:usetesting // short: a socket's path holds 107 bytes
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -353,7 +353,7 @@ func TestStoppedIsTimeoutAndKilledIsRefused(t *testing.T) {
 	for _, uds := range []string{"", "admin.sock"} {
 		options := envoytest.Options{AppPort: startApp(t).port}
 		if uds != "" {
-			dir, err := os.MkdirTemp("", "uds")
+			dir, err := os.MkdirTemp("", "uds") //nolint:usetesting // short: a socket's path holds 107 bytes
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -70,7 +70,7 @@ func (s *stream) skip() error {
 
 // end makes sure that the reply is complete and nothing follows it.
 func (s *stream) end() error {
-	if _, err := s.ReadToken(); err != io.EOF {
+	if _, err := s.ReadToken(); !errors.Is(err, io.EOF) {
 		return s.explain(errors.Join(errors.New("reply goes on after its end"), err))
 	}
 	return nil
@@ -94,7 +94,7 @@ func (s *stream) explain(err error) error {
 	if err != nil && s.in.N <= 0 {
 		return errTooLarge
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
