@@ -132,6 +132,7 @@ func newApp(ctx context.Context, c *serveCmd, began time.Time, log *slog.Logger)
 			return was
 		},
 		BankFault: func(mode string) error { return a.bank.SetFault(bank.Fault(mode)) },
+		Scraped:   a.metrics.Scraped,
 		Profiling: os.Getenv("ENABLE_PROFILING") == "true",
 	}.Handler())
 	if err != nil {

@@ -24,6 +24,7 @@ type Config struct {
 	Probes    *probes.Registry
 	Toggle    func() (healthy bool)   // flips the simulated dependency
 	BankFault func(mode string) error // makes the fake bank misbehave
+	Scraped   func()                  // called after each answer of /metrics
 	Profiling bool                    // serve /debug/pprof/
 }
 
@@ -37,7 +38,11 @@ type Config struct {
 //	GET /startupz /livez /readyz /syntheticz
 func (c Config) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{}))
+	metrics := promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		metrics.ServeHTTP(w, r)
+		c.Scraped()
+	})
 	mux.HandleFunc("GET /inflight", c.inflight)
 	mux.HandleFunc("POST /toggle-health", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "dependency healthy: %v\n", c.Toggle())

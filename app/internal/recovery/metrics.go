@@ -32,6 +32,8 @@ type Metrics struct {
 	failing                 time.Time     // since when the store has not taken our mark
 	lastStop                time.Duration
 	stopping                time.Time
+	scraped                 bool
+	held                    []func() // observations made before the first scrape
 }
 
 // New registers the metrics. began is when the process started.
@@ -66,6 +68,7 @@ func New(reg prometheus.Registerer, version string, began time.Time) *Metrics {
 			m.inconsistencies.WithLabelValues(service, kind, severity)
 		}
 	}
+	m.startup.WithLabelValues(service, version)
 	for _, failure := range []string{"crash", "planned", "store"} {
 		m.recovery.WithLabelValues(service, failure)
 	}
@@ -108,6 +111,29 @@ func (m *Metrics) shutdown() float64 {
 	return time.Since(m.stopping).Seconds()
 }
 
+// count makes an observation, once a first scrape has seen the value before it: a counter that is already 1 when it is
+// first seen has no increase, and what happens during a start would never be counted.
+func (m *Metrics) count(observe func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.scraped {
+		observe()
+		return
+	}
+	m.held = append(m.held, observe)
+}
+
+// Scraped says that somebody has just read all metrics.
+func (m *Metrics) Scraped() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.scraped = true
+	for _, observe := range m.held {
+		observe()
+	}
+	m.held = nil
+}
+
 // Ready measures the start that has just ended, and the outage before it if there was one. Call it once, before the
 // first Mark.
 func (m *Metrics) Ready(ctx context.Context, s *store.Store, replica string, log *slog.Logger) error {
@@ -123,7 +149,7 @@ func (m *Metrics) Ready(ctx context.Context, s *store.Store, replica string, log
 	m.lastStop = stop
 	m.mu.Unlock()
 	started := time.Since(m.began)
-	m.startup.WithLabelValues(service, m.version).Observe(started.Seconds())
+	m.count(func() { m.startup.WithLabelValues(service, m.version).Observe(started.Seconds()) })
 	if was {
 		m.recovered(ctx, map[bool]string{true: "crash", false: "planned"}[outage.Crash], outage.Since, log)
 	}
@@ -131,7 +157,7 @@ func (m *Metrics) Ready(ctx context.Context, s *store.Store, replica string, log
 }
 
 func (m *Metrics) recovered(ctx context.Context, failure string, took time.Duration, log *slog.Logger) {
-	m.recovery.WithLabelValues(service, failure).Observe(took.Seconds())
+	m.count(func() { m.recovery.WithLabelValues(service, failure).Observe(took.Seconds()) })
 	log.InfoContext(ctx, "recovered", "failure_type", failure, "recovery_ms", took.Milliseconds())
 }
 
@@ -183,7 +209,9 @@ func (m *Metrics) Checked(kind, severity string, fresh, all int, err error) {
 	case all > 0:
 		status = "inconsistent"
 	}
-	m.checks.WithLabelValues(service, kind, status).Inc()
-	m.inconsistencies.WithLabelValues(service, kind, severity).Add(float64(fresh))
+	m.count(func() {
+		m.checks.WithLabelValues(service, kind, status).Inc()
+		m.inconsistencies.WithLabelValues(service, kind, severity).Add(float64(fresh))
+	})
 	m.open.WithLabelValues(service, kind).Set(float64(all))
 }
