@@ -16,7 +16,6 @@ import (
 const (
 	agentName = "agent"
 	proxyName = "proxy"
-	otherStop = 2 * time.Second // stop share of a container that --stop does not name
 )
 
 // config is what the flags mean.
@@ -135,7 +134,7 @@ func (c *config) fillPolicy(bad *problems) {
 	if known != nil {
 		bad.add("preset", f.Preset, "unknown preset", "write "+strings.Join(known, ", "))
 	}
-	set.apply(f, p, c.proxyFirst())
+	applyPreset(set, f, p, c.proxyFirst())
 	if f.GracePeriod.bad == "" && p.Grace < time.Second {
 		bad.add("grace-period", p.Grace.String(), "less than the one second that Kubernetes knows", "write terminationGracePeriodSeconds of the pod")
 	}

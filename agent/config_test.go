@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/drain-agent/drain-agent/agent/budget"
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
@@ -118,13 +119,13 @@ func TestContainersOfAnOrder(t *testing.T) {
 }
 
 func TestPresetsGiveWayToFlags(t *testing.T) {
-	for _, set := range presets() {
-		p := loaded(t, "--preset="+set.name).policy
-		if p.Propagation != set.propagation || p.AnnounceMax != set.announceMax || p.QuietMin != set.quietMin || p.QuietMax != set.quietMax || p.Exposure != set.exposure {
-			t.Errorf("%s: %+v", set.name, p)
+	for _, set := range budget.Presets() {
+		p := loaded(t, "--preset="+set.Name).policy
+		if p.Propagation != set.Propagation || p.AnnounceMax != set.AnnounceMax || p.QuietMin != set.QuietMin || p.QuietMax != set.QuietMax || p.Exposure != set.Exposure {
+			t.Errorf("%s: %+v", set.Name, p)
 		}
-		if set.source == "" {
-			t.Errorf("%s: numbers without a source", set.name)
+		if set.Source == "" {
+			t.Errorf("%s: numbers without a source", set.Name)
 		}
 	}
 	p := loaded(t, "--preset=alb", "--propagation=0s", "--quiet-max=1m1s").policy

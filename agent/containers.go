@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drain-agent/drain-agent/agent/budget"
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
@@ -40,14 +41,11 @@ func (c *config) containers(bad *problems) {
 		return
 	}
 	for _, name := range names {
-		p.Containers = append(p.Containers, drain.Container{Name: name, Stage: stages[name], Stop: otherStop, Proxy: name == proxyName})
+		p.Containers = append(p.Containers, drain.Container{Name: name, Stage: stages[name], Stop: budget.StopShare(name), Proxy: name == proxyName})
 	}
 	p.Containers = append(p.Containers, drain.Container{Name: agentName, Stage: -1, Agent: true})
 	for _, name := range hooked {
 		p.Hooks = p.Hooks.With(p.Find(name))
-	}
-	if app := p.Find("app"); app != drain.Stranger {
-		p.Containers[app].Stop = 5 * time.Second
 	}
 	c.durations(bad, "stop", f.Stop, func(to *drain.Container, d time.Duration) { to.Stop = d })
 	c.durations(bad, "observe-sleep", f.ObserveNap, func(to *drain.Container, d time.Duration) { to.Sleep = d })
