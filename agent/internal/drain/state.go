@@ -23,7 +23,7 @@ type State struct {
 	Stage     int
 	StageAt   time.Duration // when Stage's hooks were answered
 	StageEnd  time.Duration // 0, or when its containers were seen to be gone
-	LetGo     bool          // a hook was really answered in this stop
+	LetGo     bool          // requests that come now may be lost: the first stage was let go; in observe mode, a container that was let go leaves
 	Ending    Outcome       // how the drain will end, once stopping has begun
 	Over      bool          // the verdict is out: nothing changes any more
 

@@ -56,7 +56,7 @@ func (s *State) take(p *Policy, in Input) {
 			s.Sources[in.Source] = in.InFlight
 		}
 	case Seen:
-		s.seen(in)
+		s.seen(p, in)
 	case Described:
 		s.Facts, s.FactsAt = in.Facts, s.Now
 		if in.Facts.Replaced {
@@ -94,7 +94,7 @@ func (s *State) terminated(p *Policy) {
 	}
 }
 
-func (s *State) seen(in Input) {
+func (s *State) seen(p *Policy, in Input) {
 	if in.Container > Stranger {
 		return
 	}
@@ -105,6 +105,9 @@ func (s *State) seen(in Input) {
 	h.Live, h.LiveAt = in.Live, in.At
 	if in.Live == Up || in.Live == Leaving {
 		h.SeenUp, h.UpAt = true, in.At
+	}
+	if p.Observe && h.Released && in.Live >= Leaving {
+		s.LetGo = true // now requests are lost; a proxy's hook may have been answered long before it is told to stop
 	}
 }
 
@@ -151,7 +154,6 @@ func (s *State) answer(d *Decision, who Set) {
 		if h := &s.Hooks[id]; who.Has(id) && h.Held {
 			h.Held, h.Released, h.AnsweredAt = false, true, s.Now
 			d.Release = d.Release.With(id)
-			s.LetGo = true
 		}
 	}
 }

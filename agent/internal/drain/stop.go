@@ -156,6 +156,7 @@ func (s *State) release(p *Policy, d *Decision) {
 			h.Would, h.WouldAt = true, s.Now
 			d.Would = d.Would.With(id)
 		case !p.Observe && h.Held:
+			s.LetGo = true
 			s.answer(d, Set(0).With(id))
 		}
 	}
