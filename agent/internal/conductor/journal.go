@@ -30,8 +30,8 @@ type entry struct {
 }
 
 // load returns what an earlier process did to the Envoy of this epoch. Maintenance is the operator's wish and outlives Envoys. What
-// was done to an Envoy that could not be told apart is undone on any: an undo too many does no harm. The error says that there is a
-// journal but no way to read it.
+// was done to an Envoy of unknown epoch is handed over when epoch is "" too: an undo too many does no harm. The error says that
+// there is a journal but no way to read it.
 func (j *journal) load(epoch string) (drain.Journal, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -49,7 +49,7 @@ func (j *journal) load(epoch string) (drain.Journal, error) {
 	if err != nil {
 		return drain.Journal{}, fmt.Errorf("what an earlier agent did to envoy is not known and not undone: read journal: %v", err)
 	}
-	same := e.Epoch == epoch || e.Epoch == ""
+	same := e.Epoch == epoch
 	j.now = e
 	if !same {
 		j.now.HealthFailed, j.now.Drained = false, false

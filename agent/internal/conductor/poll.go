@@ -64,7 +64,9 @@ func (p *poller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-p.once:
-			p.failures = 0
+			if p.c.fast.Load() {
+				p.failures = 0 // a drain begins: what failed before says little
+			}
 		case <-tick:
 		}
 		began := time.Now()

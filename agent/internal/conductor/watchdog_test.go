@@ -83,14 +83,24 @@ func TestWatchdogsVerdictStandsBeforeRunReturns(t *testing.T) {
 		p.blind()
 		stuck := make(chan struct{})
 		p.metrics.onPhase = func() { <-stuck }
+		written := false
+		p.sink = func(l timelineLine) {
+			if l.Verdict != nil {
+				<-time.After(500 * time.Millisecond)
+				written = true
+			}
+		}
 		p.start()
 		call := p.hook("app")
 		if got := <-call; got.Outcome != "watchdog" {
 			t.Errorf("answer %+v", got)
 		}
 		code := <-p.exit
-		if v := p.verdict(); code != 5 || v.Outcome != "watchdog" {
-			t.Errorf("code %d, verdict %+v", code, v)
+		if v := p.verdict(); code != 5 || v.Outcome != "watchdog" || !written {
+			t.Errorf("code %d, verdict %+v, written %v", code, v, written)
+		}
+		if got := <-p.hook("proxy"); got.Outcome != "watchdog" {
+			t.Errorf("answer after the end: %+v", got)
 		}
 		close(stuck)
 	})
@@ -167,7 +177,7 @@ func TestWatchdogCountsFromTheNextDrain(t *testing.T) {
 		p.hook("app") // nothing proved a pod stop: a new fact
 		p.until("aborted", func() bool { return len(p.verdicts()) == 1 })
 		p.until("the next drain is over", func() bool { return len(p.verdicts()) == 2 })
-		if all := p.verdicts(); all[0].Outcome != "aborted" || all[1].Outcome == "watchdog" {
+		if all := p.verdicts(); all[0].Outcome != "aborted" || all[1].Outcome == "watchdog" || all[1].TotalMS != (p.now()-4*time.Second).Milliseconds() {
 			t.Errorf("%s", p.story())
 		}
 	})
