@@ -65,6 +65,15 @@ func New(reg prometheus.Registerer) *Client {
 		},
 	})
 	reg.MustRegister(c.calls, transitions)
+	for _, result := range []string{"ok", "failed", "rejected", "abandoned"} { // so that rates start at zero
+		c.calls.WithLabelValues(result)
+	}
+	for _, change := range [][2]gobreaker.State{
+		{gobreaker.StateClosed, gobreaker.StateOpen}, {gobreaker.StateOpen, gobreaker.StateHalfOpen},
+		{gobreaker.StateHalfOpen, gobreaker.StateOpen}, {gobreaker.StateHalfOpen, gobreaker.StateClosed},
+	} {
+		transitions.WithLabelValues(change[0].String(), change[1].String())
+	}
 	for _, state := range []gobreaker.State{gobreaker.StateClosed, gobreaker.StateHalfOpen, gobreaker.StateOpen} {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "bank_breaker_state", Help: "1 for the state the circuit breaker is in.",
