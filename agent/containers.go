@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,13 +33,12 @@ func (c *config) containers(bad *problems) {
 			names = append(names, name)
 		}
 	}
-	if _, is := stages[agentName]; is {
+	if i := slices.Index(names, agentName); i >= 0 {
 		bad.add("stop-order", f.StopOrder, agentName+" is this container and always the last", "leave it out")
-		return
+		names = slices.Delete(names, i, i+1)
 	}
 	if len(names)+1 > drain.MaxContainers {
 		bad.add("stop-order", f.StopOrder, "too many containers", fmt.Sprintf("at most %d", drain.MaxContainers-1))
-		return
 	}
 	for _, name := range names {
 		p.Containers = append(p.Containers, drain.Container{Name: name, Stage: stages[name], Stop: budget.StopShare(name), Proxy: name == proxyName})

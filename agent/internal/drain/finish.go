@@ -102,7 +102,8 @@ func (s *State) watching(p *Policy) bool {
 // answerSleepers answers the hooks whose usual sleep is over. Our own waits for the others: today it does not exist.
 func (s *State) answerSleepers(p *Policy, d *Decision) {
 	for id := ID(0); id <= Stranger; id++ {
-		if h := &s.Hooks[id]; h.Held && s.Now >= h.Called+p.sleep(id) {
+		h := &s.Hooks[id]
+		if h.Held && (s.Now >= h.Called+p.sleep(id) || s.T0 != 0 && s.Now >= s.T0+p.Budget().Hard) {
 			s.answer(d, Set(0).With(id))
 		}
 	}

@@ -191,8 +191,10 @@ func (s *State) stageOver(p *Policy) (Why, bool) {
 	share := scaled(p.share(s.Stage), b.Scale)
 	who := s.stillThere(p)
 	switch {
-	case s.Hard != 0 || s.Now >= s.T0+b.Hard:
+	case s.Hard != 0:
 		return Why{Code: GraceOver, For: s.Now - s.T0}, true
+	case s.Now >= s.T0+b.Hard:
+		return Why{Code: BudgetOver, For: b.Hard}, true
 	case who == Nobody && s.lastBytes(p):
 		return Why{Code: LastBytes, N: s.Proxy.InFlight.N}, s.Now >= s.StageEnd+min(time.Second, share)
 	case who == Nobody:
