@@ -55,7 +55,8 @@ func feed(t *testing.T, input []byte, args ...string) []byte {
 // namespace makes a namespace at the restricted Pod Security level, and takes it away with everything in it.
 func namespace(t *testing.T, level string) string {
 	t.Helper()
-	name := "e2e-" + strings.ToLower(strings.Map(letters, t.Name())) + fmt.Sprintf("-%x", time.Now().UnixMilli()&0xffffff)
+	name := strings.ToLower(strings.Map(letters, t.Name()))
+	name = fmt.Sprintf("e2e-%s-%x", name[max(0, len(name)-40):], time.Now().UnixMilli()&0xffffff)
 	object := corev1.Namespace{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pod-security.kubernetes.io/enforce": level}},

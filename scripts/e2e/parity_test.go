@@ -1,0 +1,153 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// tolerance is how far apart two events must be, in both timelines, for their order to mean something.
+const tolerance = 400 * time.Millisecond
+
+// A step is one event in the stop of a pod, in words that both timelines share: "hook app", "answer app", "sigterm app",
+// "exit app 0".
+type step struct {
+	at   time.Time
+	what string
+}
+
+// A stage runs one pod of a workload, on kubelet or on podsim.
+type stage interface {
+	url(port int, path string) string
+	signal(container string, sig syscall.Signal)
+	remove(grace *time.Duration)
+	agentLog() string
+	finished() []step // waits for the pod's end
+}
+
+// Row 9: podsim tells the truth. What happens to a pod in ten scenarios is the same as on a real kubelet, in the same order.
+func TestPodsimAgreesWithKubelet(t *testing.T) {
+	ownNode(t)
+	four := 4 * time.Second
+	for _, scenario := range []struct {
+		name  string
+		shape string
+		adapt func(*workload)
+		play  func(*testing.T, stage)
+	}{
+		{"native idle", "native", nil, func(_ *testing.T, s stage) { s.remove(nil) }},
+		{"native with a request", "native", nil, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
+		{"proxy before agent", "native", func(w *workload) { w.proxyFirst() }, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
+		{"classic with a request", "classic", nil, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
+		{"no agent, no hooks", "native", func(w *workload) { w.withoutAgent() }, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
+		{"grace exhausted", "native", func(w *workload) { w.grace(12) }, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(nil) }},
+		{"shorter grace than configured", "native", nil, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(&four) }},
+		{"app killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "app") }},
+		{"proxy killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "proxy") }},
+		{"agent killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "drain-agent") }},
+	} {
+		t.Run(scenario.name, func(t *testing.T) {
+			var timelines [2][]step
+			for i, begin := range []func(*testing.T, *workload) stage{onKubelet, onPodsim} {
+				w := load(t, scenario.shape, namespaceFor(t, i == 0))
+				if scenario.adapt != nil {
+					scenario.adapt(w)
+				}
+				s := begin(t, w)
+				scenario.play(t, s)
+				timelines[i] = s.finished()
+			}
+			for _, difference := range differences(timelines[0], timelines[1]) {
+				t.Error(difference)
+			}
+			if t.Failed() {
+				t.Logf("kubelet: %v\npodsim:  %v", show(timelines[0]), show(timelines[1]))
+			}
+		})
+	}
+}
+
+func namespaceFor(t *testing.T, real bool) string {
+	if real {
+		return namespace(t, "restricted")
+	}
+	return "default"
+}
+
+// busy sends a request that takes that long, and returns when the app has it.
+func busy(t *testing.T, s stage, takes time.Duration) {
+	t.Helper()
+	response, err := http.Get(s.url(8000, fmt.Sprintf("/stream?ms=%d&chunks=2", takes.Milliseconds()/2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer response.Body.Close()
+		_, _ = countBytes(response.Body)
+	}()
+}
+
+func killInMidDrain(t *testing.T, s stage, container string) {
+	t.Helper()
+	busy(t, s, 6*time.Second)
+	s.remove(nil)
+	eventually(t, time.Minute, "the agent drains", func() bool { return strings.Contains(s.agentLog(), `"to":"draining"`) })
+	s.signal(container, syscall.SIGKILL)
+}
+
+// differences compares what happened, and the order of every two events that lie apart in both timelines.
+func differences(kubelet, podsim []step) []string {
+	var all []string
+	for _, side := range []struct {
+		name      string
+		has, want []step
+	}{{"podsim lacks", podsim, kubelet}, {"only podsim has", kubelet, podsim}} {
+		for _, s := range side.want {
+			if find(side.has, s.what) == nil {
+				all = append(all, side.name+" "+s.what)
+			}
+		}
+	}
+	for i, a := range kubelet {
+		for _, b := range kubelet[i+1:] {
+			if x, y := find(podsim, a.what), find(podsim, b.what); x != nil && y != nil && b.at.Sub(a.at) > tolerance && x.at.Sub(y.at) > tolerance {
+				all = append(all, fmt.Sprintf("on kubelet %q comes %v before %q, on podsim %v after it", a.what, b.at.Sub(a.at), b.what, x.at.Sub(y.at)))
+			}
+		}
+	}
+	return all
+}
+
+func find(steps []step, what string) *step {
+	if i := slices.IndexFunc(steps, func(s step) bool { return s.what == what }); i >= 0 {
+		return &steps[i]
+	}
+	return nil
+}
+
+// ordered sorts steps by time. What happens after a container's exit is no step: nobody is there to see it.
+func ordered(steps []step) []step {
+	slices.SortStableFunc(steps, func(a, b step) int { return a.at.Compare(b.at) })
+	gone := map[string]bool{}
+	return slices.DeleteFunc(steps, func(s step) bool {
+		words := strings.Fields(s.what)
+		if words[0] == "exit" {
+			gone[words[1]] = true
+		}
+		return words[0] == "sigterm" && gone[words[1]]
+	})
+}
+
+func show(steps []step) string {
+	var b strings.Builder
+	for _, s := range steps {
+		fmt.Fprintf(&b, "\n  %6.3f %s", s.at.Sub(steps[0].at).Seconds(), s.what)
+	}
+	return b.String()
+}
