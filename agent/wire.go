@@ -24,6 +24,7 @@ type wires struct {
 	directed atomic.Bool
 	inbound  atomic.Pointer[inboundPorts]
 	app      atomic.Pointer[[]*traffic.Watch] // the ports that Envoy sends inbound traffic to
+	owner    atomic.Pointer[owner]
 	http     *http.Client
 }
 
@@ -88,6 +89,8 @@ func (w *wires) describe(ctx context.Context) (conductor.Description, error) {
 		return conductor.Description{}, fmt.Errorf("describe envoy: %w", err)
 	}
 	w.directed.Store(d.Directed)
+	own, evidence := ownerOf(w.c.flags.Proxy, d)
+	w.owner.Store(&own)
 	w.follow(d.InboundPorts)
 	var behind []*traffic.Watch
 	for _, port := range d.UpstreamPorts {
@@ -96,8 +99,8 @@ func (w *wires) describe(ctx context.Context) (conductor.Description, error) {
 	w.app.Store(&behind)
 	return conductor.Description{
 		Epoch: d.Epoch,
-		Facts: drain.ProxyFacts{Known: true, Gradual: d.Gradual, DrainTime: d.DrainTime, Directed: d.Directed, Uptime: d.Uptime},
-		Text:  describeText(d),
+		Facts: drain.ProxyFacts{Known: true, Gradual: d.Gradual, DrainTime: d.DrainTime, Directed: d.Directed, Uptime: d.Uptime, Handover: own.drain != ""},
+		Text:  describeText(d) + "; " + own.text(evidence),
 	}, nil
 }
 
@@ -226,24 +229,49 @@ func (w *wires) act(ctx context.Context, a drain.Actions) error {
 		return w.c.admin.PassHealthCheck(ctx)
 	case drain.DrainInbound:
 		return w.c.admin.DrainListeners(ctx, w.directed.Load())
+	case drain.HandOver:
+		return w.askOwner(ctx, w.ownerNow().drain)
 	case drain.Quit:
+		if quit := w.ownerNow().quit; quit != "" && w.askOwner(ctx, quit) == nil {
+			return nil
+		}
 		return w.c.admin.Quit(ctx)
 	}
 	return fmt.Errorf("no way to do %v", a)
 }
 
+func (w *wires) ownerNow() owner {
+	if own := w.owner.Load(); own != nil {
+		return *own
+	}
+	return owner{}
+}
+
+// ownerLimit bounds a call to Envoy's owner, which is a neighbour on loopback: the proxy's hook may be waiting for it.
+const ownerLimit = 500 * time.Millisecond
+
+func (w *wires) askOwner(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, ownerLimit)
+	defer cancel()
+	return w.post(ctx, "ask envoy's owner", url)
+}
+
 func (w *wires) tellApp(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.c.flags.AppDrain, http.NoBody)
+	return w.post(ctx, "tell the app to drain", w.c.flags.AppDrain)
+}
+
+func (w *wires) post(ctx context.Context, what, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
 	if err != nil {
-		return fmt.Errorf("tell the app to drain: %v", err)
+		return fmt.Errorf("%s: %v", what, err)
 	}
 	reply, err := w.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("tell the app to drain: %v", err)
+		return fmt.Errorf("%s: %v", what, err)
 	}
 	_ = reply.Body.Close()
 	if reply.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("tell the app to drain: POST %s: %s", w.c.flags.AppDrain, reply.Status)
+		return fmt.Errorf("%s: POST %s: %s", what, url, reply.Status)
 	}
 	return nil
 }

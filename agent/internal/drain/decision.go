@@ -110,6 +110,7 @@ const (
 	StageUncalled
 	WaitingForEnd
 	LastBytes
+	HandingOver
 	AllStagesOver
 	WaitingForSignal
 	NeverSignalled

@@ -42,6 +42,8 @@
 // It stops counting only when its process was seen to be gone twice in a row.
 //
 // No irreversible step on one fact: a stop needs facts of two containers, and drain_listeners needs SIGTERM or the token besides.
+// The drain of Envoy's owner, where it has one, comes with drain_listeners, at the latest when the proxy's hook is to be answered and
+// the app was let go and leaves: the answer waits for it, half a second at most.
 //
 // Every hook is answered before its deadline, T0 + grace - margin; every drain ends in exactly one verdict.
 package drain

@@ -34,6 +34,9 @@ var moves = []struct {
 	{"undrain", func(w *world) { w.send(Input{Kind: AskedUndrain}) }},
 	{"finish", func(w *world) { w.send(Input{Kind: AskedFinish}) }},
 	{"actions fail", func(w *world) { w.actFails = ^Actions(0) }},
+	{"its owner has a drain", func(w *world) {
+		w.send(Input{Kind: Described, Facts: ProxyFacts{Known: true, Directed: true, Handover: true, Uptime: time.Hour}})
+	}},
 	{"0.3 s pass", func(w *world) { w.run(w.now+300*ms, nil) }},
 	{"1.2 s pass", func(w *world) { w.run(w.now+1200*ms, nil) }},
 	{"7 s pass", func(w *world) { w.run(w.now+7*sec, nil) }},

@@ -74,6 +74,7 @@ type ProxyFacts struct {
 	Directed  bool          // it has listeners of traffic direction INBOUND
 	Uptime    time.Duration // of the Envoy process, at the time of the input
 	Replaced  bool          // it is another process than the one before: nothing that was done is in force
+	Handover  bool          // its owner has a drain of its own, to be called before the owner is told to stop
 }
 
 // Journal is what an earlier agent process did to the Envoy that still runs.

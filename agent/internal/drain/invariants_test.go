@@ -17,8 +17,10 @@ func violated(w *world, before State, in Input, d Decision) string {
 		}
 	}
 	switch {
-	case d.Do&(DrainInbound|HandOver) != 0 && !s.Authentic:
+	case d.Do&DrainInbound != 0 && !s.Authentic, d.Do&HandOver != 0 && !s.proved(p):
 		return "irreversible action without an unforgeable fact"
+	case d.Release.Has(proxy) && owedToOwner(p, s):
+		return "hook of proxy answered before its owner was told"
 	case p.Observe && d.Do&^(FailHealth|PassHealth) != 0, p.Observe && d.Do != 0 && !s.Operated && d.Do&FailHealth != 0:
 		return "observe mode did " + d.Do.String()
 	case w.exited && (d.Verdict != None || d.From != d.To || d.Exit):
@@ -64,4 +66,11 @@ func earlyAnswer(p *Policy, s, before *State, id ID, d Decision) string {
 		}
 	}
 	return ""
+}
+
+// owedToOwner reports whether the owner of the proxy should have heard of the drain by now, and has neither heard nor failed.
+func owedToOwner(p *Policy, s *State) bool {
+	orderly := s.Phase == Stopping && s.Hard == 0 && s.Now < s.T0+p.Budget().Hard && !s.gone(proxy)
+	return orderly && s.Facts.Handover && p.ProxyAdmin && !p.Observe && s.proved(p) && (s.Done|s.Failed)&HandOver == 0 &&
+		(s.HandAt == 0 || s.Now < s.HandAt+scaled(handoverWithin, p.Budget().Scale))
 }

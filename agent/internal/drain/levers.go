@@ -17,7 +17,7 @@ func (s *State) pullLevers(p *Policy) {
 	final := s.Authentic && !s.Lone && s.Facts.Known
 	if final {
 		s.want(DrainInbound)
-		if p.Handover {
+		if s.Facts.Handover {
 			s.want(HandOver)
 		}
 	}
@@ -46,6 +46,28 @@ func (s *State) undo() {
 	}
 	s.Want &^= TellApp | Quit | DrainInbound | HandOver
 	s.Done &^= TellApp
+	s.HandAt = 0
+}
+
+// handoverWithin bounds how long the answer of the proxy's hook waits for the proxy's owner to take over.
+const handoverWithin = 500 * time.Millisecond
+
+// handingOver reports whether the proxy's owner must hear of the drain before the proxy's hook is answered: with that answer it
+// gets SIGTERM, closes the port where it could have been told, and begins a timer of its own. What cannot be undone waits for a
+// proof even here; a failure, or half a second, is enough to go on without.
+func (s *State) handingOver(p *Policy) bool {
+	proxy := p.Proxy()
+	b := p.Budget()
+	switch {
+	case proxy == Nobody || p.Observe || !p.ProxyAdmin || !s.Facts.Handover || !s.Hooks[proxy].Held || s.gone(proxy):
+		return false
+	case s.Done&HandOver != 0 || s.Failed&HandOver != 0 || s.Hard != 0 || s.Now >= s.T0+b.Hard || !s.proved(p):
+		return false
+	case s.HandAt == 0:
+		s.HandAt = s.Now
+		s.want(HandOver)
+	}
+	return s.Now < s.HandAt+scaled(handoverWithin, b.Scale)
 }
 
 // order asks for every action that is wanted and neither under way nor in force.
@@ -60,9 +82,11 @@ func (s *State) order(d *Decision) {
 func (s *State) acted(in Input) {
 	s.Asked &^= in.Action
 	if !in.OK {
+		s.Failed |= in.Action
 		s.RetryAt = s.Now + retryAfter
 		return
 	}
+	s.Failed &^= in.Action
 	switch in.Action {
 	case PassHealth:
 		s.Want &^= PassHealth

@@ -43,7 +43,6 @@ type Policy struct {
 	ProxyAdmin bool // Envoy's admin is configured
 	AppDrain   bool // the app wants to be told when draining begins
 	QuitProxy  bool // quit Envoy at the end
-	Handover   bool // the owner of the Envoy has a drain of its own to be called
 	Observe    bool // do nothing, answer hooks as the user's sleeps did, say what we would have done
 	ExitWith   ID   // Nobody, or the container with whose end the agent quits the proxy and exits
 

@@ -39,9 +39,11 @@ type State struct {
 	Idle     IdleRate
 	Load     Load // as it was at T0
 
-	Want    Actions // to be in force
-	Asked   Actions // under way
-	Done    Actions // in force
+	Want    Actions       // to be in force
+	Asked   Actions       // under way
+	Done    Actions       // in force
+	Failed  Actions       // their last attempt failed
+	HandAt  time.Duration // 0, or since when the proxy's hook waits for its owner to take over
 	RetryAt time.Duration
 }
 

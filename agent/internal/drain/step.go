@@ -61,6 +61,7 @@ func (s *State) take(p *Policy, in Input) {
 		s.Facts, s.FactsAt = in.Facts, s.Now
 		if in.Facts.Replaced {
 			s.Done &^= FailHealth | DrainInbound | HandOver
+			s.Failed &^= HandOver
 		}
 	case Acted:
 		s.acted(in)

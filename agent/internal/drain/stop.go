@@ -155,7 +155,7 @@ func (s *State) release(p *Policy, d *Decision) {
 		case p.Observe && (h.Held || h.Released) && !h.Would:
 			h.Would, h.WouldAt = true, s.Now
 			d.Would = d.Would.With(id)
-		case !p.Observe && h.Held:
+		case !p.Observe && h.Held && !(id == p.Proxy() && s.handingOver(p)):
 			s.LetGo = true
 			s.answer(d, Set(0).With(id))
 		}
@@ -173,6 +173,8 @@ func (s *State) stopping(p *Policy, d *Decision) {
 	s.release(p, d)
 	why, over := s.stageOver(p)
 	switch {
+	case s.handing(p):
+		d.Waiting = Why{Code: HandingOver, Who: p.Proxy()}
 	case !over:
 		d.Waiting = why
 	case s.Stage+1 < p.Stages():
@@ -182,6 +184,12 @@ func (s *State) stopping(p *Policy, d *Decision) {
 	default:
 		s.finish(p, why, d)
 	}
+}
+
+// handing reports whether the proxy's stage has begun and its owner is still to be told.
+func (s *State) handing(p *Policy) bool {
+	proxy := p.Proxy()
+	return proxy != Nobody && p.stage(proxy) <= s.Stage && s.handingOver(p)
 }
 
 // stageOver reports whether the stage's containers are gone or have used up their share, and that Envoy has sent the last bytes

@@ -41,6 +41,7 @@ func (s *State) wake(p *Policy, d *Decision) time.Duration {
 	case Stopping:
 		at(s.StageAt + scaled(p.share(s.Stage), b.Scale))
 		at(s.StageEnd + time.Second)
+		at(s.HandAt + scaled(handoverWithin, b.Scale))
 	case Finished:
 		at(s.Since + p.AbortAfter)
 	}

@@ -87,6 +87,8 @@ func (w Why) Text(p *Policy) string {
 		return "waiting for the end of " + who
 	case LastBytes:
 		return fmt.Sprintf("proxy still has %d in flight", w.N)
+	case HandingOver:
+		return "telling the owner of " + who + " before it gets SIGTERM"
 	case AllStagesOver:
 		return "all stages are over"
 	case WaitingForSignal:

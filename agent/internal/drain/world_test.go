@@ -23,6 +23,7 @@ type world struct {
 	endAt          [MaxContainers]time.Duration
 	calledAt       [MaxContainers + 1]time.Duration
 	actFails       Actions
+	actHangs       Actions // begun, never over
 	nextPoll, wake time.Duration
 	every          time.Duration // polling period
 	policyID       *Policy       // set by an exploration
@@ -95,12 +96,12 @@ func (w *world) apply(d Decision) {
 	if d.Sample {
 		w.poll()
 	}
-	d.Do.Each(func(a Actions) {
+	(d.Do &^ w.actHangs).Each(func(a Actions) {
 		ok := w.actFails&a == 0
 		if ok {
 			w.done |= a
 		}
-		w.s, _ = Step(&w.p, w.s, Input{Kind: Acted, At: w.now, Action: a, OK: ok})
+		w.send(Input{Kind: Acted, Action: a, OK: ok})
 	})
 }
 

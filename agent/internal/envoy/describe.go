@@ -34,6 +34,7 @@ type Description struct {
 	NodeID       string   // node.id, such as "sidecar~10.0.0.1~pod.namespace~…" for Istio
 	NodeCluster  string   // node.cluster
 	MetadataKeys []string // top-level keys of the node's metadata, sorted, such as "ISTIO_VERSION"
+	Listeners    []string // names of the active listeners, sorted, such as "virtualInbound"
 }
 
 // Describe asks Envoy who it is and which traffic is inbound, and prepares [Client.Sample]. Call it again after a reconnect.
@@ -54,7 +55,7 @@ func (c *Client) describe(ctx context.Context) (Description, time.Duration, erro
 		return d, took, err
 	}
 	d.fill(info)
-	v, more, err := c.discover(ctx)
+	v, more, err := c.discover(ctx, &d.Listeners)
 	took += more
 	if err != nil {
 		return d, took, err
@@ -113,13 +114,14 @@ type discovery struct {
 	bound     map[string]uint16 // ports by listener name
 }
 
-func (c *Client) discover(ctx context.Context) (*view, time.Duration, error) {
+func (c *Client) discover(ctx context.Context, names *[]string) (*view, time.Duration, error) {
 	d := &discovery{c: c, ctx: ctx, view: new(view), bound: map[string]uint16{}}
 	for _, step := range []func() error{d.readActive, d.readLoaded, d.readListeners, d.readRoutes, d.choose} {
 		if err := step(); err != nil {
 			return nil, d.took, err
 		}
 	}
+	*names = slices.Sorted(maps.Keys(d.bound))
 	c.looks = look{sum: d.view.sum, at: time.Now()}
 	return d.view, d.took, nil
 }
