@@ -1,0 +1,344 @@
+package inject
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/drain-agent/drain-agent/agent/budget"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+// Options are what the user may decide.
+type Options struct {
+	Image        string
+	Shape        string   // auto, native or classic
+	Proxy        string   // auto, none, istio, consul, kuma or a container's name
+	App          string   // the container that serves; "" is the first that is not the proxy
+	EnvoyAdmin   string   // "" is what was found
+	AppSource    []string // --app-source of the agent
+	Preset       string
+	Grace        time.Duration // 0: as the pod has it, or what the presets need
+	ReplaceHooks []string      // containers whose own hook is given up
+	AgentArgs    []string      // further arguments of the agent
+	Token        string        // "" makes one; "-" goes without
+}
+
+// Plan is everything that was decided for one pod.
+type Plan struct {
+	Proxy       Proxy
+	Native      bool
+	Job         bool
+	Image       string
+	Args        []string
+	Grace       time.Duration
+	SetGrace    bool // the pod's terminationGracePeriodSeconds must be written
+	HostNetwork bool
+	ExecProbe   bool // Istio may point an httpGet startup probe at a port that is not there yet
+	Wait        bool // the agent's start waits for the proxy: containers behind it then start after both
+	Admin       string
+	Token       string
+	User        int64 // of the agent; 0 is the pod's or the image's
+	Mounts      []corev1.VolumeMount
+	Hooks       []hook
+	Chained     bool
+	StartProbe  bool     // the proxy gets a startup probe
+	Notes       []string // what a person should know, one sentence each
+}
+
+// NewPlan decides what a pod gets. The error joins everything that stands against it.
+func NewPlan(w *manifest.Workload, objects []*manifest.Object, o Options) (*Plan, error) {
+	spec := &w.Pod.Spec
+	proxy, err := FindProxy(w, o.Proxy, objects)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{
+		Proxy: proxy, Image: o.Image, Native: o.Shape != "classic", Job: w.Kind == "Job" || w.Kind == "CronJob",
+		HostNetwork: spec.HostNetwork, ExecProbe: proxy.Mesh == "istio", Token: o.Token,
+	}
+	if p.Token == "-" {
+		p.Token = ""
+	}
+	if err := p.addHooks(spec, o); err != nil {
+		return nil, err
+	}
+	p.admin(spec, o)
+	if err := p.args(w, o); err != nil {
+		return nil, err
+	}
+	if !p.Native && proxy.Mesh == "istio" {
+		p.note("a classic istio-proxy closes port 15020 when the pod stops: with rewritten probes (sidecar.istio.io/rewriteAppHTTPProbers) the hooks are cut after 5 s; prefer native sidecars")
+	}
+	if !p.Native && proxy.Where == Regular && spec.Containers[0].Name == proxy.Container && len(spec.Containers) > 1 {
+		p.Wait = true
+	}
+	if at := p.proxyContainer(spec); at != nil && proxy.Where == Native && p.Native {
+		p.StartProbe = at.StartupProbe == nil
+	}
+	if uid := p.podUser(spec); uid == 1337 || uid == 0 {
+		p.User = 65532
+	}
+	return p, nil
+}
+
+// podUser is the user that the agent would run as; -1 where the pod says nothing.
+func (p *Plan) podUser(spec *corev1.PodSpec) int64 {
+	if spec.SecurityContext == nil || spec.SecurityContext.RunAsUser == nil {
+		return -1
+	}
+	return *spec.SecurityContext.RunAsUser
+}
+
+func (p *Plan) proxyContainer(spec *corev1.PodSpec) *corev1.Container {
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			if list[i].Name == p.Proxy.Container && p.Proxy.Container != "" {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// addHooks names the containers that the agent holds: every regular one, and the proxy.
+func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
+	var problems []string
+	app := o.App
+	for i := range spec.Containers {
+		if c := &spec.Containers[i]; c.Name != p.Proxy.Container && app == "" {
+			app = c.Name
+		}
+	}
+	add := func(c *corev1.Container) {
+		name := c.Name
+		switch {
+		case c.Name == p.Proxy.Container:
+			name = budget.ProxyName
+		case c.Name == app:
+			name = budget.AppName
+		case name == budget.AgentName || name == budget.ProxyName || name == budget.AppName:
+			name += "-container"
+		}
+		h, err := newHook(c, name, o.ReplaceHooks)
+		if err != nil {
+			problems = append(problems, err.Error())
+		}
+		p.note(h.note)
+		p.Chained = p.Chained || h.chain != nil
+		p.Hooks = append(p.Hooks, h)
+	}
+	for i := range spec.Containers {
+		add(&spec.Containers[i])
+	}
+	if c := p.proxyContainer(spec); c != nil && p.Proxy.Where == Native {
+		if p.Proxy.Mesh == "istio" {
+			p.note("istio-proxy keeps its own preStop hook, which starts Envoy's drain")
+		} else {
+			add(c)
+		}
+	}
+	if len(p.Hooks)+1 > budget.MaxContainers {
+		problems = append(problems, fmt.Sprintf("%d containers: one agent holds at most %d", len(p.Hooks), budget.MaxContainers-1))
+	}
+	if o.App != "" && !slices.ContainsFunc(p.Hooks, func(h hook) bool { return h.container == o.App }) {
+		problems = append(problems, fmt.Sprintf("no regular container %s for --app", o.App))
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%s", strings.Join(problems, "\n  "))
+	}
+	return nil
+}
+
+// admin decides where Envoy's admin is, and mounts its socket into the agent.
+func (p *Plan) admin(spec *corev1.PodSpec, o Options) {
+	p.Admin = o.EnvoyAdmin
+	switch {
+	case p.Admin != "" || !p.Proxy.Found():
+	case p.Proxy.Admin != "":
+		p.Admin = p.Proxy.Admin
+	default:
+		p.Admin = "http://127.0.0.1:15000"
+		p.note("where Envoy's admin listens stands in none of these files: " + p.Admin + " is assumed; say --envoy-admin if it is another")
+	}
+	socket, isSocket := strings.CutPrefix(p.Admin, "unix://")
+	if c := p.proxyContainer(spec); isSocket && c != nil {
+		for _, m := range c.VolumeMounts {
+			if strings.HasPrefix(socket, strings.TrimSuffix(m.MountPath, "/")+"/") {
+				p.Mounts = append(p.Mounts, corev1.VolumeMount{Name: m.Name, MountPath: m.MountPath})
+			}
+		}
+	}
+}
+
+// args writes the agent's command line and divides the grace period.
+func (p *Plan) args(w *manifest.Workload, o Options) error {
+	var names, apps []string
+	held := false // the proxy's hook is ours
+	propagation := time.Duration(0)
+	for _, h := range p.Hooks {
+		names = append(names, h.name)
+		held = held || h.name == budget.ProxyName
+		if h.name != budget.ProxyName {
+			apps = append(apps, h.name)
+		}
+		propagation = max(propagation, h.sleep)
+	}
+	var order []string
+	if len(apps) > 0 {
+		order = append(order, strings.Join(apps, "+"))
+	}
+	if p.Proxy.Found() {
+		order = append(order, budget.ProxyName)
+	}
+	args := []string{
+		"--hooks=" + strings.Join(append(names, budget.AgentName), ","), "--stop-order=" + strings.Join(order, ","),
+	}
+	if p.Proxy.Found() && !held && (p.Proxy.Where == Native || p.Proxy.Mesh == "istio") {
+		args = append(args, "--outlives-me="+budget.ProxyName)
+		p.note("the proxy stands before the agent and is stopped after it: its end is not waited for (--outlives-me)")
+	}
+	preset := o.Preset
+	if preset == "" && p.Proxy.Mesh == "istio" {
+		preset = "istio"
+	}
+	if preset != "" {
+		args = append(args, "--preset="+preset)
+	}
+	if known, ok := budget.Find(preset); propagation > 0 && (!ok || propagation > known.Propagation) {
+		args = append(args, "--propagation="+propagation.String())
+	}
+	args = append(args, "--envoy-admin="+p.Admin)
+	for _, source := range o.AppSource {
+		args = append(args, "--app-source="+source)
+	}
+	if len(apps) == 0 {
+		args = append(args, "--app-source=none")
+	} else if len(o.AppSource) == 0 {
+		p.note("the app's own count of requests is not read: say --app-source=… for a zero that both sides agree on")
+	}
+	if rate := p.background(w); rate > 0 {
+		args = append(args, "--background="+strconv.FormatFloat(rate, 'f', -1, 64))
+	}
+	if p.Job && len(apps) > 0 {
+		args = append(args, "--exit-with="+apps[0], "--quit-proxy=true")
+	}
+	if p.Token != "" {
+		args = append(args, "--token-file="+tokenDir+"/token")
+	}
+	args = append(args, o.AgentArgs...)
+	if err := p.grace(w, o, args); err != nil {
+		return err
+	}
+	p.Args = append([]string{"--grace-period=" + strconv.Itoa(int(p.Grace.Seconds())) + "s"}, args...)
+	return nil
+}
+
+// grace takes the pod's grace period, or a longer one where a drain would not fit.
+func (p *Plan) grace(w *manifest.Workload, o Options, args []string) error {
+	policy, err := budget.FromArgs(args)
+	if err != nil {
+		return err
+	}
+	now := int64(-1)
+	if s := w.Pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		now = *s
+	}
+	need := policy.Budget().Floor + policy.QuietMax
+	seconds := max(now, 30, 5*int64(math.Ceil(need.Seconds()/5)))
+	if o.Grace > 0 {
+		seconds = int64(math.Ceil(o.Grace.Seconds()))
+	}
+	p.Grace, p.SetGrace = time.Duration(seconds)*time.Second, seconds != now
+	if now > 0 && seconds > now {
+		p.note(fmt.Sprintf("terminationGracePeriodSeconds was %d and became %d: one drain needs up to %v (drainctl budget draws it)", now, seconds, need))
+	}
+	if o.Grace > 0 && o.Grace < policy.Budget().Floor {
+		p.note(fmt.Sprintf("--grace-period=%v is below the %v that one drain needs: stop shares will shrink", o.Grace, policy.Budget().Floor))
+	}
+	return nil
+}
+
+// background is the rate, per second, of probes that pass the proxy: HTTP probes whose port is one of the proxy's. Under
+// Istio probes go to pilot-agent and from there straight to the app.
+func (p *Plan) background(w *manifest.Workload) float64 {
+	rate := 0.0
+	for _, period := range ProbesThrough(&w.Pod.Spec, p.Proxy.Container) {
+		rate += 1 / period
+	}
+	return math.Round(rate*1000) / 1000
+}
+
+// ProbesThrough returns the periods, in seconds, of the HTTP and gRPC probes of the pod that pass the proxy, by "container probe".
+func ProbesThrough(spec *corev1.PodSpec, proxy string) map[string]float64 {
+	all := slices.Concat(spec.InitContainers, spec.Containers)
+	through := map[int32]bool{}
+	for i := range all {
+		if all[i].Name == proxy {
+			for _, port := range all[i].Ports {
+				if !slices.Contains([]string{"admin", "envoy-admin", "metrics", "health", "readiness", "status"}, port.Name) {
+					through[port.ContainerPort] = true
+				}
+			}
+		}
+	}
+	periods := map[string]float64{}
+	for i := range all {
+		c := &all[i]
+		for name, probe := range map[string]*corev1.Probe{"readinessProbe": c.ReadinessProbe, "livenessProbe": c.LivenessProbe} {
+			if probe != nil && through[probePort(c, probe)] {
+				periods[c.Name+" "+name] = float64(max(probe.PeriodSeconds, 1))
+				if probe.PeriodSeconds == 0 {
+					periods[c.Name+" "+name] = 10
+				}
+			}
+		}
+	}
+	return periods
+}
+
+func probePort(c *corev1.Container, probe *corev1.Probe) int32 {
+	switch {
+	case probe.GRPC != nil:
+		return probe.GRPC.Port
+	case probe.HTTPGet == nil:
+		return 0
+	case probe.HTTPGet.Port.IntVal != 0:
+		return probe.HTTPGet.Port.IntVal
+	}
+	for _, port := range c.Ports {
+		if port.Name == probe.HTTPGet.Port.StrVal {
+			return port.ContainerPort
+		}
+	}
+	return 0
+}
+
+func (p *Plan) note(text string) {
+	if text != "" {
+		p.Notes = append(p.Notes, text)
+	}
+}
+
+// Shape says in words what the pod gets.
+func (p *Plan) Shape() string {
+	how := "regular container"
+	if p.Native {
+		how = "native sidecar"
+	}
+	names := map[string]bool{}
+	for _, h := range p.Hooks {
+		names[h.container] = true
+	}
+	shape := "agent as a " + how + ", hooks for " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+	if p.Job {
+		shape += ", exits with the app"
+	}
+	return shape
+}

@@ -1,0 +1,140 @@
+package manifest
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Object is one Kubernetes object.
+type Object struct {
+	Doc                 *Document
+	APIVersion, Kind    string
+	Name, Namespace     string
+	Annotations, Labels map[string]string
+	Node                *yaml.Node
+	Value               map[string]any // plain values, for kinds that we have no type of
+	Workload            *Workload      // nil for kinds without pods
+	metadata, spec      map[string]any
+}
+
+// Workload is an object that makes pods.
+type Workload struct {
+	*Object
+	Template *yaml.Node // the mapping with the pod's metadata and spec
+	Pod      corev1.PodTemplateSpec
+	Replicas int32 // 1 where nothing is said; 0 for kinds that have none
+}
+
+// templates says where each kind keeps its pod template.
+func templates() map[string][]string {
+	return map[string][]string{
+		"Pod": {}, "Deployment": {"spec", "template"}, "StatefulSet": {"spec", "template"}, "DaemonSet": {"spec", "template"},
+		"ReplicaSet": {"spec", "template"}, "ReplicationController": {"spec", "template"}, "Rollout": {"spec", "template"},
+		"Job": {"spec", "template"}, "CronJob": {"spec", "jobTemplate", "spec", "template"}, "PodTemplate": {"template"},
+	}
+}
+
+func newObject(d *Document, node *yaml.Node, value map[string]any) (*Object, error) {
+	o := &Object{Doc: d, Node: node, Value: value, Kind: text(value["kind"]), APIVersion: text(value["apiVersion"])}
+	o.metadata, _ = value["metadata"].(map[string]any)
+	o.spec, _ = value["spec"].(map[string]any)
+	o.Name, o.Namespace = text(o.metadata["name"]), text(o.metadata["namespace"])
+	if o.Namespace == "" {
+		o.Namespace = "default"
+	}
+	o.Annotations, o.Labels = stringMap(o.metadata["annotations"]), stringMap(o.metadata["labels"])
+	path, makesPods := templates()[o.Kind]
+	if !makesPods {
+		return o, nil
+	}
+	w := &Workload{Object: o, Template: node}
+	var template any = value
+	for _, key := range path {
+		_, w.Template = pair(w.Template, key)
+		m, _ := template.(map[string]any)
+		template = m[key]
+	}
+	if w.Template == nil || template == nil {
+		return o, nil // nothing to add anything to
+	}
+	if err := convert(template, &w.Pod); err != nil {
+		return nil, d.At(w.Template, "%s %s: %v", o.Kind, o.Name, err)
+	}
+	w.Replicas = replicas(o)
+	o.Workload = w
+	return o, nil
+}
+
+func replicas(o *Object) int32 {
+	switch o.Kind {
+	case "Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "Rollout":
+		if n, ok := o.spec["replicas"].(int); ok {
+			return int32(min(max(n, 0), 1<<30)) //nolint:gosec // bounded
+		}
+		return 1
+	}
+	return 0
+}
+
+// Into fills a typed object from this one.
+func (o *Object) Into(typed any) error { return convert(o.Value, typed) }
+
+func convert(from, to any) error {
+	raw, err := json.Marshal(from)
+	if err != nil {
+		return fmt.Errorf("turn into JSON: %v", err)
+	}
+	return json.Unmarshal(raw, to)
+}
+
+func stringMap(v any) map[string]string {
+	m, _ := v.(map[string]any)
+	out := make(map[string]string, len(m))
+	for key, one := range m {
+		out[key] = fmt.Sprint(one)
+	}
+	return out
+}
+
+// pair finds a key of a mapping: the node of the key and the node of its value, nil where there is none.
+func pair(m *yaml.Node, key string) (k, v *yaml.Node) {
+	if m != nil && m.Kind == yaml.AliasNode {
+		m = m.Alias
+	}
+	if m == nil || m.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			return m.Content[i], m.Content[i+1]
+		}
+	}
+	return nil, nil
+}
+
+// Find follows keys down from a mapping; nil where one is missing.
+func Find(m *yaml.Node, keys ...string) *yaml.Node {
+	for _, key := range keys {
+		_, m = pair(m, key)
+	}
+	return m
+}
+
+// Container returns the node of a container of the pod, nil where there is none of that name.
+func (w *Workload) Container(name string) *yaml.Node {
+	for _, list := range []string{"containers", "initContainers"} {
+		seq := Find(w.Template, "spec", list)
+		if seq == nil || seq.Kind != yaml.SequenceNode {
+			continue
+		}
+		for _, item := range seq.Content {
+			if _, v := pair(item, "name"); v != nil && v.Value == name {
+				return item
+			}
+		}
+	}
+	return nil
+}
