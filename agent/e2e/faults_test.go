@@ -138,6 +138,10 @@ func TestPoorAgent(t *testing.T) {
 
 func (u *under) signal(container string, sig syscall.Signal) {
 	u.t.Helper()
+	if u.istio && container == "proxy" {
+		u.signalEnvoy(sig)
+		return
+	}
 	if err := u.Signal(container, sig); err != nil {
 		u.t.Fatal(err)
 	}

@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	if ending := os.Getenv("FAKE_JOB"); ending != "" {
 		fakeJob(ending)
 	}
+	if envoy := os.Getenv("FAKE_PILOT"); envoy != "" {
+		fakePilot(envoy)
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil { // a drain is mostly waiting
 		panic(err)
@@ -100,6 +103,7 @@ type under struct {
 	t   *testing.T
 	dir string
 
+	istio  bool
 	served atomic.Int64 // clients that got a first answer
 }
 
@@ -107,6 +111,10 @@ const adminSocket = "/run/drain-agent/envoy.sock"
 
 func start(t *testing.T, s setup) *under {
 	t.Helper()
+	mesh, istio := istioShape(t.Name())
+	if istio {
+		s.shape = mesh
+	}
 	if s.shape == "" {
 		s.shape = nativeAgentFirst
 	}
@@ -133,12 +141,15 @@ func start(t *testing.T, s setup) *under {
 	}
 	bootstrap = strings.Replace(bootstrap, "name: tcp\n    address: {socket_address: {address: 0.0.0.0, port_value: 0}}",
 		fmt.Sprintf("name: tcp\n    address: {socket_address: {address: 0.0.0.0, port_value: %d}}", tcpPort), 1)
+	manifest := s.pod()
+	if istio {
+		bootstrap = s.becomeIstio(t, manifest, envoy)
+	}
 	dir, err := os.MkdirTemp("", "pod") // short: a Unix socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	manifest := s.pod()
 	if s.manifest != nil {
 		s.manifest(manifest)
 	}
@@ -151,7 +162,7 @@ func start(t *testing.T, s setup) *under {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &under{Pod: p, t: t, dir: dir}
+	u := &under{Pod: p, t: t, dir: dir, istio: istio}
 	t.Cleanup(func() {
 		if t.Failed() {
 			u.dump()
