@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
 )
 
@@ -63,6 +66,13 @@ func oneLongRequest(t *testing.T, s setup) *under {
 		t.Errorf("app's hook answered %v after its last request", late)
 	}
 	u.inOrder("app hook_answered", "app sigterm", "proxy hook_answered", "proxy exited")
+	gone := u.eventIndex(func(e timeline.Event) bool {
+		return strings.HasSuffix(e.Reason, "is gone") && strings.HasPrefix(e.Reason, "app was")
+	})
+	answer := u.eventIndex(func(e timeline.Event) bool { return e.Action == timeline.Answer("proxy") })
+	if gone < 0 || answer < gone {
+		t.Errorf("proxy's hook was answered (event %d) before the app was gone (event %d)", answer, gone)
+	}
 	if code := u.ExitCode("agent"); code != 0 {
 		t.Errorf("agent's exit code %d", code)
 	}
@@ -70,4 +80,9 @@ func oneLongRequest(t *testing.T, s setup) *under {
 		t.Error("no termination message")
 	}
 	return u
+}
+
+// eventIndex is the place of the first such event in the timeline, or -1.
+func (u *under) eventIndex(is func(timeline.Event) bool) int {
+	return slices.IndexFunc(u.events(), is)
 }

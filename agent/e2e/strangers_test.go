@@ -66,11 +66,15 @@ func TestHooksOfAllKinds(t *testing.T) {
 	if n := u.happened("app", pod.HookAnswered); n != 0 {
 		t.Error("app's hook was answered while its request ran")
 	}
-	u.mustServe("in flight", <-long)
+	served := <-long
+	u.mustServe("in flight", served)
 	callers.Wait()
 	close(answers)
 	for a := range answers {
 		u.mustServe("hook", a)
+		if a.at.Before(served.at) {
+			t.Errorf("a hook was answered %v before the last request ended: %s", served.at.Sub(a.at), a.body)
+		}
 	}
 	u.wait()
 	u.verdict("clean")
