@@ -84,11 +84,13 @@ func readHost(s *stream, cluster string, host func(string, *adminv3.HostStatus) 
 
 // hostSums adds up what the hosts of the inbound clusters say.
 type hostSums struct {
+	classes classes
+	apart   map[string]int64 // active, of the classes that clusters tell
 	active int64 // requests and proxied TCP connections at a host, or waiting for a connection to one
 	total  int64 // requests and proxied TCP connections so far
 }
 
-func (t *hostSums) add(_ string, h *adminv3.HostStatus) error {
+func (t *hostSums) add(cluster string, h *adminv3.HostStatus) error {
 	for _, stat := range h.GetStats() {
 		n := stat.GetValue()
 		if n > math.MaxInt32 && stat.GetType() == adminv3.SimpleMetric_GAUGE {
@@ -97,6 +99,9 @@ func (t *hostSums) add(_ string, h *adminv3.HostStatus) error {
 		switch stat.GetName() {
 		case "rq_active", "rq_pending_active": // the latter is unknown to 1.36.2
 			t.active += int64(n)
+			if class := t.classes.of(cluster); class != "" && n > 0 {
+				t.apart[class] += int64(n)
+			}
 		case "rq_total":
 			t.total += int64(min(n, math.MaxInt64/1024)) //nolint:gosec // bounded
 		}

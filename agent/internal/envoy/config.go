@@ -64,9 +64,19 @@ func (a address) loopback() bool {
 }
 
 type filterChain struct {
-	Filters []struct {
+	Match struct {
+		ServerNames []string `json:"server_names"`
+		Transport   string   `json:"transport_protocol"`
+	} `json:"filter_chain_match"`
+	TransportSocket *struct{} `json:"transport_socket"` // ends TLS here
+	Filters         []struct {
 		Config filterConfig `json:"typed_config"`
 	} `json:"filters"`
+}
+
+// passesTLS reports whether the chain's connections are TLS that Envoy does not end.
+func (c *filterChain) passesTLS() bool {
+	return c.TransportSocket == nil && (len(c.Match.ServerNames) > 0 || c.Match.Transport == "tls")
 }
 
 // filterConfig is an HTTP connection manager or a TCP proxy; of any other filter only the type is known.
@@ -77,6 +87,7 @@ type filterConfig struct {
 	Weighted    weightedClusters `json:"weighted_clusters"`
 	Routes      *routeConfig     `json:"route_config"`
 	RDS         routeSource      `json:"rds"`
+	Upgrades    []upgrade        `json:"upgrade_configs"`
 	HTTPFilters []struct {
 		Config struct {
 			Type string `json:"@type"`
@@ -88,7 +99,7 @@ type filterConfig struct {
 func (f *filterConfig) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	fields := map[string]any{
 		"stat_prefix": &f.StatPrefix, "cluster": &f.Cluster, "weighted_clusters": &f.Weighted,
-		"route_config": &f.Routes, "rds": &f.RDS, "http_filters": &f.HTTPFilters,
+		"route_config": &f.Routes, "rds": &f.RDS, "upgrade_configs": &f.Upgrades, "http_filters": &f.HTTPFilters,
 	}
 	if dec.PeekKind() != '{' {
 		return dec.SkipValue()
@@ -144,8 +155,26 @@ type route struct {
 	To *struct {
 		Cluster  string           `json:"cluster"`
 		Weighted weightedClusters `json:"weighted_clusters"`
+		Upgrades []upgrade        `json:"upgrade_configs"`
 	} `json:"route"`
 	Redirect *struct{} `json:"redirect"`
+}
+
+// upgrade allows one kind of upgrade: "websocket", "CONNECT", …
+type upgrade struct {
+	Type string `json:"upgrade_type"`
+}
+
+// upgrades returns the kinds of upgrade that single routes allow.
+func (r *routeConfig) upgrades() (all []upgrade) {
+	for _, host := range r.Hosts {
+		for _, route := range host.Routes {
+			if route.To != nil {
+				all = append(all, route.To.Upgrades...)
+			}
+		}
+	}
+	return all
 }
 
 // targets returns the clusters that these routes lead to; complete is false when some route chooses its cluster at run time.

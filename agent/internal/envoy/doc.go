@@ -7,6 +7,8 @@
 //	listener_cx        listener.<address>.downstream_cx_active of inbound listeners (/stats)
 //	total_connections  server.total_connections, written by Envoy only every few seconds (/stats)
 //
+// The first rung tells TCP and TLS that is passed through apart where their clusters get no HTTP, the second upgrades ([Sample.Classes]).
+//
 // The first two are read together where both can be seen: hosts are cheap and survive Istio's stats filter, the http gauge sees requests that have no host yet.
 // A host's rq_active counts a proxied TCP connection as one (measured on 1.36.2, 1.39.3 and 1.40.0), so the first rung sees TCP too and the second does not.
 //

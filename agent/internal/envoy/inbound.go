@@ -14,6 +14,8 @@ type service struct {
 	complete  bool   // the clusters are all there can be; false when some are chosen at run time
 	redirects bool   // answers some requests itself, for real clients
 	health    bool   // has a health check filter
+	tls       bool   // passes TLS on without ending it
+	upgrades  []upgrade
 	routes    string // RDS name of the routes still to be looked up
 }
 
@@ -26,7 +28,9 @@ func (l *listener) services() []service {
 	var all []service
 	for _, chain := range chains {
 		if len(chain.Filters) > 0 {
-			all = append(all, serviceOf(&chain.Filters[len(chain.Filters)-1].Config))
+			s := serviceOf(&chain.Filters[len(chain.Filters)-1].Config)
+			s.tls = chain.passesTLS()
+			all = append(all, s)
 		}
 	}
 	return all
@@ -38,12 +42,13 @@ func serviceOf(f *filterConfig) service {
 		clusters, known := oneOf(f.Cluster, f.Weighted)
 		return service{clusters: clusters, complete: known}
 	case typeHTTP:
-		s := service{prefix: statName(f.StatPrefix), routes: f.RDS.Name}
+		s := service{prefix: statName(f.StatPrefix), routes: f.RDS.Name, upgrades: f.Upgrades}
 		for _, filter := range f.HTTPFilters {
 			s.health = s.health || strings.HasSuffix(filter.Config.Type, ".HealthCheck")
 		}
 		if f.Routes != nil {
 			s.clusters, s.redirects, s.complete = f.Routes.targets()
+			s.upgrades = append(s.upgrades, f.Routes.upgrades()...)
 		}
 		return s
 	default:
@@ -55,6 +60,7 @@ func serviceOf(f *filterConfig) service {
 func (s *service) resolve(routes map[string]*routeConfig) {
 	if r := routes[s.routes]; s.routes != "" && r != nil {
 		s.clusters, s.redirects, s.complete = r.targets()
+		s.upgrades = append(s.upgrades, r.upgrades()...)
 	}
 }
 
@@ -120,10 +126,11 @@ type names struct {
 	shared    bool     // a prefix is used by other listeners too: http gauges cannot be told apart
 	mixed     bool     // so is a listener's name in the statistics: all with port 0 on one address share it
 	listeners []string // "listener.<address>" of inbound listeners that accept by themselves, sorted
+	classes   classes
 }
 
 func namesOf(picked, all []served, d destinations) names {
-	n := names{complete: true}
+	n := names{complete: true, classes: classes{http: map[string]bool{}, tcp: map[string]string{}}}
 	clusters, prefixes, addresses := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, s := range picked {
 		if s.accepts() {
@@ -135,6 +142,7 @@ func namesOf(picked, all []served, d destinations) names {
 				clusters[c] = true
 			}
 			n.complete = n.complete && svc.complete
+			n.classes.add(svc, counted)
 			switch {
 			case len(counted) == 0 && len(svc.clusters) > 0: // only a hop: its tunnels stay open for long
 			case svc.prefix != "":

@@ -15,6 +15,7 @@ import (
 // Sample is one reading of the ladder. A Count that is not Known could not be read: hidden, demoted or failed.
 type Sample struct {
 	InFlight drain.Count // requests and proxied TCP connections inside Envoy that came from peers; read just now
+	Classes  map[string]int64 // the part of InFlight whose class can be told: "requests", "websocket", "upgrade", "tcp", "tls"; zeros are left out. Upgrades are as old as Conns
 	Conns    drain.Count // open connections from peers; up to 250 ms old while InFlight is above zero, as are the two below
 	NewConns drain.Count // connections from peers so far; never decreases
 	Requests drain.Count // requests from peers so far; never decreases. Where http statistics are hidden, what reached the app
@@ -108,16 +109,24 @@ func silent(err error) bool {
 
 func (r *reading) decide(hosts, http, conns drain.Count) {
 	out := &r.out
+	apart := int64(0) // TCP, which the http gauges do not see
+	for _, n := range out.Classes {
+		apart += n
+	}
 	switch {
 	case hosts.Known && http.Known:
-		out.InFlight, out.Rung = drain.Known(max(hosts.N, http.N)), "clusters+http"
+		out.InFlight, out.Rung = drain.Known(apart+max(hosts.N-apart, http.N)), "clusters+http"
 	case hosts.Known:
 		out.InFlight, out.Rung = hosts, "clusters"
 	case http.Known && !r.c.view.blind:
 		out.InFlight, out.Rung = http, "http"
 	case conns.Known:
 		out.InFlight, out.Rung = conns, "listener_cx"
+		return
+	default:
+		return
 	}
+	r.split(out.InFlight.N - apart)
 }
 
 // hosts reads the first rung.
@@ -129,7 +138,7 @@ func (r *reading) hosts() (drain.Count, error) {
 	if !c.price.clusters.readable(r.now, r.forced) {
 		return drain.Count{}, c.price.clusters.err
 	}
-	var sums hostSums
+	sums := hostSums{classes: v.classes, apart: map[string]int64{}}
 	missing, seen := 0, 0
 	for _, there := range v.clusters {
 		if there {
@@ -161,6 +170,7 @@ func (r *reading) hosts() (drain.Count, error) {
 	if v.requests == nil {
 		r.out.Requests = c.total.hosts.add(sums.total)
 	}
+	r.out.Classes = sums.apart
 	return drain.Known(sums.active), nil
 }
 
@@ -187,11 +197,11 @@ func (r *reading) stats(hosts drain.Count) (http, conns drain.Count, err error) 
 		}
 		return drain.Count{}, drain.Count{}, nil
 	}
-	t.at, t.conns = r.now, drain.Count{}
+	t.at, t.conns, t.upgrades = r.now, drain.Count{}, drain.Count{}
 	gauges, err := r.read(&c.price.gauges, "Gauges", v.gauges)
 	if gauges != nil {
 		http, conns = sum(gauges, v.http), sum(gauges, v.conns)
-		t.conns, r.out.Conns = conns, conns
+		t.conns, r.out.Conns, t.upgrades = conns, conns, sum(gauges, v.upgrades)
 	}
 	if silent(err) {
 		return http, conns, err

@@ -9,7 +9,7 @@ import (
 // totals are the counters as of the last time they were read.
 type totals struct {
 	at                      time.Time
-	conns                   drain.Count
+	conns, upgrades         drain.Count
 	opened, requests, hosts counter
 }
 

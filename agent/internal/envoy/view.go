@@ -19,10 +19,12 @@ type view struct {
 
 	clusters     map[string]bool // inbound; true: was there, so its absence is news
 	clustersPath string
+	classes      classes
 	blind        bool // some inbound traffic is not HTTP: the http gauges do not see it
 
 	gauges, counters []string // to ask for, all of them visible
 	http, conns      []string // gauges; nil when some of them are hidden
+	upgrades         []string // so are these, and nil when none is allowed
 	requests, opened []string // counters; nil when some of them are hidden
 }
 
@@ -136,7 +138,7 @@ func (d *discovery) chooseClusters(n names, k known) {
 		_, there := k.viaAPI[name]
 		d.view.clusters[name] = there
 	}
-	d.view.blind = n.tcp
+	d.view.blind, d.view.classes = n.tcp, n.classes
 	d.view.clustersPath = clustersPath(slices.Sorted(maps.Keys(d.view.clusters)))
 }
 
@@ -176,15 +178,18 @@ func tidy(ports []uint16) []uint16 {
 func (d *discovery) chooseStats(n names) error {
 	v := d.view
 	v.http, v.requests = suffixed("http.", n.prefixes, ".downstream_rq_active"), suffixed("http.", n.prefixes, ".downstream_rq_total")
+	if n.classes.upgrade != "" {
+		v.upgrades = suffixed("http.", n.prefixes, ".downstream_cx_upgrades_active")
+	}
 	if n.shared {
-		v.http, v.requests = nil, nil
+		v.http, v.requests, v.upgrades = nil, nil, nil
 	}
 	v.conns, v.opened = suffixed("", n.listeners, ".downstream_cx_active"), suffixed("", n.listeners, ".downstream_cx_total")
 	if n.mixed {
 		v.conns, v.opened = nil, nil
 	}
 	var err error
-	if v.gauges, err = d.visible("Gauges", &v.http, &v.conns); err != nil {
+	if v.gauges, err = d.visible("Gauges", &v.http, &v.conns, &v.upgrades); err != nil {
 		return err
 	}
 	v.counters, err = d.visible("Counters", &v.requests, &v.opened)

@@ -23,6 +23,8 @@ type Options struct {
 	SameProto bool     // speak to the app what the client spoke (HTTP/2 too); otherwise HTTP/1.1
 	Outbound  bool     // adds the listener "outbound"
 	TCP       bool     // adds the inbound listener "tcp", a plain TCP proxy
+	TCPPort   int      // port on 127.0.0.1 that the listener "tcp" sends to, through a cluster of its own; 0 shares the app's
+	TLSPort   int      // adds the inbound listener "tls", which passes TLS through to this port on 127.0.0.1
 	HideStats bool     // keep only the stats Istio's default keeps of ours: cluster_manager, listener_manager, server
 	Args      []string // further arguments of the command line
 
