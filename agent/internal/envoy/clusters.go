@@ -86,8 +86,8 @@ func readHost(s *stream, cluster string, host func(string, *adminv3.HostStatus) 
 type hostSums struct {
 	classes classes
 	apart   map[string]int64 // active, of the classes that clusters tell
-	active int64 // requests and proxied TCP connections at a host, or waiting for a connection to one
-	total  int64 // requests and proxied TCP connections so far
+	active  int64            // requests and proxied TCP connections at a host, or waiting for a connection to one
+	total   int64            // requests and proxied TCP connections so far
 }
 
 func (t *hostSums) add(cluster string, h *adminv3.HostStatus) error {

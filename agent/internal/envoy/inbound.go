@@ -11,10 +11,10 @@ import (
 type service struct {
 	prefix    string // stat prefix of an HTTP connection manager; "" for TCP and anything else
 	clusters  []string
-	complete  bool   // the clusters are all there can be; false when some are chosen at run time
-	redirects bool   // answers some requests itself, for real clients
-	health    bool   // has a health check filter
-	tls       bool   // passes TLS on without ending it
+	complete  bool // the clusters are all there can be; false when some are chosen at run time
+	redirects bool // answers some requests itself, for real clients
+	health    bool // has a health check filter
+	tls       bool // passes TLS on without ending it
 	upgrades  []upgrade
 	routes    string // RDS name of the routes still to be looked up
 }

@@ -14,11 +14,11 @@ import (
 
 // Sample is one reading of the ladder. A Count that is not Known could not be read: hidden, demoted or failed.
 type Sample struct {
-	InFlight drain.Count // requests and proxied TCP connections inside Envoy that came from peers; read just now
+	InFlight drain.Count      // requests and proxied TCP connections inside Envoy that came from peers; read just now
 	Classes  map[string]int64 // the part of InFlight whose class can be told: "requests", "websocket", "upgrade", "tcp", "tls"; zeros are left out. Upgrades are as old as Conns
-	Conns    drain.Count // open connections from peers; up to 250 ms old while InFlight is above zero, as are the two below
-	NewConns drain.Count // connections from peers so far; never decreases
-	Requests drain.Count // requests from peers so far; never decreases. Where http statistics are hidden, what reached the app
+	Conns    drain.Count      // open connections from peers; up to 250 ms old while InFlight is above zero, as are the two below
+	NewConns drain.Count      // connections from peers so far; never decreases
+	Requests drain.Count      // requests from peers so far; never decreases. Where http statistics are hidden, what reached the app
 
 	Rung    string   // where InFlight came from: "clusters+http", "clusters", "http", "listener_cx", "total_connections"; "" when unknown
 	Demoted []string // rungs given up, each with the reason

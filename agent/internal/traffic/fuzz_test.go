@@ -50,7 +50,7 @@ func FuzzPrometheus(f *testing.F) {
 		f.Add([]byte(page))
 	}
 	f.Fuzz(func(t *testing.T, page []byte) {
-		n, err := selector{metric: "a"}.sum(bytes.NewReader(page))
+		n, _, err := selector{metric: "a"}.sum(bytes.NewReader(page))
 		checkCount(t, n, err)
 		if n.Known && !bytes.Contains(page, []byte("a")) {
 			t.Errorf("found a metric in %q", page)

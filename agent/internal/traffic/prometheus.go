@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -18,6 +20,8 @@ import (
 const (
 	maxMetrics  = 16 << 20 // bytes of a page with 100,000 series
 	maxSelected = 1 << 20  // bytes of the lines that carry the metric's name
+	maxClasses  = 32       // more of them tell a person nothing
+	maxClass    = 64       // bytes of a class's name
 	metricsType = "text/plain; version=0.0.4"
 )
 
@@ -37,14 +41,16 @@ func prometheusKind(s string) (kind, error) {
 		return kind{}, err
 	}
 	p := newPage(raw, metricsType, maxMetrics)
+	var last map[string]int64
 	read := func(ctx context.Context) (n drain.Count, err error) {
+		last = nil
 		err = p.fetch(ctx, func(body io.Reader) error {
-			n, err = sel.sum(body)
+			n, last, err = sel.sum(body)
 			return err
 		})
 		return n, err
 	}
-	return kind{read: read, close: p.close}, nil
+	return kind{read: read, close: p.close, classes: func() map[string]int64 { return last }}, nil
 }
 
 // parseSelector reads metric or metric{label="value",…}: a line of the text format without its number.
@@ -65,30 +71,55 @@ func parseText(r io.Reader) (map[string]*dto.MetricFamily, error) {
 	return parser.TextToMetricFamilies(r)
 }
 
-// sum adds up the selected series of a page in the Prometheus text format. No such series is an error.
-func (s selector) sum(page io.Reader) (drain.Count, error) {
+// sum adds up the selected series of a page in the Prometheus text format, in all and by class. No such series is an error.
+func (s selector) sum(page io.Reader) (drain.Count, map[string]int64, error) {
 	lines, err := s.lines(page)
 	if err != nil {
-		return drain.Count{}, err
+		return drain.Count{}, nil, err
 	}
 	families, err := parseText(bytes.NewReader(lines))
 	if err != nil {
-		return drain.Count{}, err
+		return drain.Count{}, nil, err
 	}
 	var total float64
 	var found bool
+	classes := map[string]int64{}
 	for _, m := range families[s.metric].GetMetric() {
-		if s.matches(m) {
-			total, found = total+m.GetUntyped().GetValue(), true
-			if n, err := toCount(m.GetUntyped().GetValue()); err != nil {
-				return n, err
-			}
+		if !s.matches(m) {
+			continue
 		}
+		n, err := toCount(m.GetUntyped().GetValue())
+		if err != nil {
+			return drain.Count{}, nil, err
+		}
+		if class := s.class(m); class != "" && n.N > 0 {
+			classes[class] += n.N
+		}
+		total, found = total+m.GetUntyped().GetValue(), true
 	}
 	if !found {
-		return drain.Count{}, errors.New("no such metric on the page")
+		return drain.Count{}, nil, errors.New("no such metric on the page")
 	}
-	return toCount(total)
+	if len(classes) > maxClasses {
+		classes = nil
+	}
+	n, err := toCount(total)
+	return n, classes, err
+}
+
+// class names a series by the values of the labels that the selector leaves open, in the page's order.
+func (s selector) class(m *dto.Metric) string {
+	var values []string
+	for _, label := range m.Label {
+		asked := slices.ContainsFunc(s.labels, func(l *dto.LabelPair) bool { return l.GetName() == label.GetName() })
+		if !asked && label.GetValue() != "" {
+			values = append(values, label.GetValue())
+		}
+	}
+	if name := strings.Join(values, " "); len(name) <= maxClass {
+		return name
+	}
+	return ""
 }
 
 func (s selector) matches(m *dto.Metric) bool {

@@ -3,6 +3,7 @@ package traffic
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -20,6 +21,7 @@ type Source struct {
 // kind is what one way of reading has to bring; a nil function means there is nothing to do.
 type kind struct {
 	read    func(context.Context) (drain.Count, error)
+	classes func() map[string]int64 // of the newest read
 	open    func() error
 	close   func() error
 	changed <-chan struct{}
@@ -108,6 +110,18 @@ func (s *Source) Read(ctx context.Context) (drain.Count, error) {
 		return drain.Count{}, fmt.Errorf("read %s: %w", s.spec, err)
 	}
 	return n, nil
+}
+
+// Classes returns the newest Read's count by class, as far as the source tells: a prometheus source names a class by the
+// values of the labels that the specification leaves open, active_requests{kind="websocket"} by "websocket". Zeros, and what
+// has no such label, are left out. It is empty when that Read failed, and where there are more than 32 classes.
+func (s *Source) Classes() map[string]int64 {
+	if s.kind.classes == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.kind.classes())
 }
 
 // Close ends what Open started, waits for its goroutine, and closes idle connections. It may be called twice.
