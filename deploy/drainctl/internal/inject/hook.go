@@ -29,14 +29,10 @@ func newHook(c *corev1.Container, name string, replace []string) (hook, error) {
 		return h, nil
 	}
 	was := c.Lifecycle.PreStop
-	switch {
-	case was.Sleep != nil:
-		h.sleep = time.Duration(was.Sleep.Seconds) * time.Second
+	var sleeps bool
+	switch h.sleep, sleeps = SleepOf(was); {
+	case sleeps:
 	case was.Exec != nil:
-		if d, ok := sleepOf(was.Exec.Command); ok {
-			h.sleep = d
-			break
-		}
 		if len(was.Exec.Command) == 0 || !slices.Contains([]string{"sh", "bash", "ash", "dash"}, path.Base(was.Exec.Command[0])) {
 			return h, fmt.Errorf("container %s: its preStop hook %q runs without a shell, and two hooks can only be chained by one; "+
 				"write it as [/bin/sh, -c, …], or let the agent take its place with --replace-hook=%s", c.Name, was.Exec.Command, c.Name)
@@ -76,14 +72,6 @@ func stops(command string) bool {
 	return regexp.MustCompile(`(?i)\b(quit|stop|shutdown|kill|killall|pkill|term|sigterm|quitquitquit|exit-graceful)\b`).MatchString(command)
 }
 
-// ours reports whether a container already calls the agent.
-func ours(c *corev1.Container) bool {
-	if c.Lifecycle == nil || c.Lifecycle.PreStop == nil || c.Lifecycle.PreStop.HTTPGet == nil {
-		return false
-	}
-	return strings.HasPrefix(c.Lifecycle.PreStop.HTTPGet.Path, "/prestop/")
-}
-
 // script is the chained hook: the user's command and the call of the agent, in their order.
 func (h hook) script(grace time.Duration) string {
 	words := make([]string, len(h.chain))
@@ -96,4 +84,17 @@ func (h hook) script(grace time.Duration) string {
 		return ask + "; " + own
 	}
 	return own + "; " + ask
+}
+
+// SleepOf returns how long a hook sleeps, and whether it does nothing else.
+func SleepOf(h *corev1.LifecycleHandler) (time.Duration, bool) {
+	switch {
+	case h == nil:
+		return 0, false
+	case h.Sleep != nil:
+		return time.Duration(h.Sleep.Seconds) * time.Second, true
+	case h.Exec != nil:
+		return sleepOf(h.Exec.Command)
+	}
+	return 0, false
 }

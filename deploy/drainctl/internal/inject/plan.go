@@ -135,7 +135,9 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 		p.Hooks = append(p.Hooks, h)
 	}
 	for i := range spec.Containers {
-		add(&spec.Containers[i])
+		if c := &spec.Containers[i]; !p.Job || p.Proxy.Where == Regular { // else the app's end is what ends the Job
+			add(c)
+		}
 	}
 	if c := p.proxyContainer(spec); c != nil && p.Proxy.Where == Native {
 		if p.Proxy.Mesh == "istio" {
@@ -227,6 +229,13 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 		args = append(args, "--background="+strconv.FormatFloat(rate, 'f', -1, 64))
 	}
 	if p.Job && len(apps) > 0 {
+		watch, err := p.watch(w, o)
+		if err != nil {
+			return err
+		}
+		if watch != "" {
+			args = append(args, watch)
+		}
 		args = append(args, "--exit-with="+apps[0], "--quit-proxy=true")
 	}
 	if p.Token != "" {
@@ -238,6 +247,22 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	}
 	p.Args = append([]string{"--grace-period=" + strconv.Itoa(int(p.Grace.Seconds())) + "s"}, args...)
 	return nil
+}
+
+// watch says how the agent sees that a Job's work is done where its proxy is a regular container.
+func (p *Plan) watch(w *manifest.Workload, o Options) (string, error) {
+	for _, h := range p.Hooks {
+		for _, c := range w.Pod.Spec.Containers {
+			if c.Name == h.container && h.name == budget.AppName && len(c.Ports) > 0 {
+				return fmt.Sprintf("--watch=app=port:%d", c.Ports[0].ContainerPort), nil
+			}
+		}
+	}
+	if slices.ContainsFunc(o.AgentArgs, func(arg string) bool { return strings.HasPrefix(arg, "--watch=") }) {
+		return "", nil
+	}
+	return "", fmt.Errorf("the agent cannot see when the work is done: the app has no port. Make the proxy a native sidecar (move %s to initContainers with "+
+		"restartPolicy: Always), so that kubelet ends it; or let the app write a file at its end and say --agent-arg=--watch=app=file:PATH", p.Proxy.Container)
 }
 
 // grace takes the pod's grace period, or a longer one where a drain would not fit.

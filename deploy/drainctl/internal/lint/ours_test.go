@@ -1,0 +1,212 @@
+package lint_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/lint"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+const manifests = "../../../manifests"
+
+func TestOurManifestsAreCleanButTheBadOne(t *testing.T) {
+	files, err := filepath.Glob(manifests + "/*.yaml")
+	if err != nil || len(files) < 7 {
+		t.Fatalf("manifests: %v, %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		if filepath.Base(file) == "bad-service.yaml" {
+			want = []string{
+				"grace-default", "liveness-is-readiness", "no-disruption-budget", "no-prestop", "no-resources", "no-spread",
+				"no-startup-probe", "proxy-races-app",
+			}
+		}
+		if got := ids(t, string(text)); !slices.Equal(got, want) {
+			t.Errorf("%s: found %v, want %v", filepath.Base(file), got, want)
+		}
+	}
+}
+
+// The two services of the article that this project began with, as it prints them.
+func TestTheArticlesOwnServices(t *testing.T) {
+	for name, want := range map[string][]string{
+		"article-bad":  {"grace-default", "liveness-is-readiness", "no-disruption-budget", "no-prestop", "no-resources", "no-spread", "no-startup-probe"},
+		"article-good": {"exit-on-zero", "istio-annotation", "no-disruption-budget", "no-spread"},
+		"article-rule": {"istio-field"},
+	} {
+		if got := ids(t, load(t, name)); !slices.Equal(got, want) {
+			t.Errorf("%s: found %v, want %v", name, got, want)
+		}
+	}
+}
+
+// mutations undo one practice in a pod; false where it is not followed there.
+func mutations() map[string]func(w map[string]any, pod *corev1.PodSpec) bool {
+	app := func(pod *corev1.PodSpec) *corev1.Container { return &pod.Containers[len(pod.Containers)-1] }
+	agent := func(pod *corev1.PodSpec) *corev1.Container {
+		for _, list := range [][]corev1.Container{pod.InitContainers, pod.Containers} {
+			for i := range list {
+				if list[i].Name == "drain-agent" {
+					return &list[i]
+				}
+			}
+		}
+		return nil
+	}
+	arg := func(pod *corev1.PodSpec, flag, value string) bool {
+		a := agent(pod)
+		if a == nil {
+			return false
+		}
+		for i := range a.Args {
+			if strings.HasPrefix(a.Args[i], "--"+flag+"=") {
+				a.Args[i] = "--" + flag + "=" + value
+				return true
+			}
+		}
+		return false
+	}
+	return map[string]func(map[string]any, *corev1.PodSpec) bool{
+		"no grace period": func(w map[string]any, pod *corev1.PodSpec) bool {
+			pod.TerminationGracePeriodSeconds = nil
+			return w["kind"] != "Job" || agent(pod) != nil
+		},
+		"grace period too short": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			pod.TerminationGracePeriodSeconds = new(int64(5))
+			return agent(pod) != nil
+		},
+		"grace period of an hour": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			pod.TerminationGracePeriodSeconds = new(int64(3600))
+			return true
+		},
+		"agent told another grace period": func(_ map[string]any, pod *corev1.PodSpec) bool { return arg(pod, "grace-period", "7s") },
+		"agent told nonsense":             func(_ map[string]any, pod *corev1.PodSpec) bool { return arg(pod, "grace-period", "soon") },
+		"hook taken away": func(w map[string]any, pod *corev1.PodSpec) bool {
+			had := app(pod).Lifecycle != nil
+			app(pod).Lifecycle = nil
+			return had && w["kind"] != "Job"
+		},
+		"agent without its hook": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			if agent(pod) == nil {
+				return false
+			}
+			agent(pod).Lifecycle = nil
+			return true
+		},
+		"startup probe taken away": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			had := app(pod).StartupProbe != nil && app(pod).LivenessProbe != nil && app(pod).Name != "proxy"
+			app(pod).StartupProbe = nil
+			return had
+		},
+		"liveness asks readiness": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			c := app(pod)
+			if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.ReadinessProbe.TCPSocket != nil {
+				return false
+			}
+			c.LivenessProbe.ProbeHandler = c.ReadinessProbe.ProbeHandler
+			return true
+		},
+		"resources taken away": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			app(pod).Resources = corev1.ResourceRequirements{}
+			return true
+		},
+		"user of the proxy": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			pod.SecurityContext.RunAsUser = new(int64(1337))
+			return true
+		},
+		"host network": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			pod.HostNetwork = true
+			return agent(pod) != nil
+		},
+		"nothing keeps replicas apart": func(w map[string]any, pod *corev1.PodSpec) bool {
+			pod.Affinity, pod.TopologySpreadConstraints = nil, nil
+			return w["kind"] == "Deployment"
+		},
+		"one replica": func(w map[string]any, _ *corev1.PodSpec) bool {
+			w["spec"].(map[string]any)["replicas"] = 1
+			return w["kind"] == "Deployment"
+		},
+		"proxy first, agent second": func(_ map[string]any, pod *corev1.PodSpec) bool {
+			if len(pod.InitContainers) != 2 || agent(pod) == nil {
+				return false
+			}
+			slices.Reverse(pod.InitContainers)
+			return true
+		},
+	}
+}
+
+func TestAMutationThatUndoesAPracticeIsFound(t *testing.T) {
+	tried := map[string]int{}
+	for _, name := range []string{"native", "classic", "job", "gateway", "better-service", "good-service"} {
+		text, err := os.ReadFile(filepath.Join(manifests, name+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, mutate := range mutations() {
+			mutated, ok := mutateFile(t, string(text), mutate)
+			if !ok {
+				continue
+			}
+			tried[what]++
+			docs, err := manifest.Parse(name, []byte(mutated))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(lint.Run(docs)) == 0 {
+				t.Errorf("%s: %s: nothing found", name, what)
+			}
+		}
+	}
+	for what := range mutations() {
+		if tried[what] == 0 {
+			t.Errorf("no manifest follows the practice that %q undoes", what)
+		}
+	}
+	t.Logf("%v", slices.Sorted(maps.Keys(tried)))
+}
+
+func mutateFile(t *testing.T, text string, mutate func(map[string]any, *corev1.PodSpec) bool) (string, bool) {
+	t.Helper()
+	parts := strings.Split(text, "\n---\n")
+	changed := false
+	for i, part := range parts {
+		var w map[string]any
+		if err := yaml.Unmarshal([]byte(part), &w); err != nil {
+			t.Fatal(err)
+		}
+		if w["kind"] != "Deployment" && w["kind"] != "Job" {
+			continue
+		}
+		template := w["spec"].(map[string]any)["template"].(map[string]any)
+		raw, err := yaml.Marshal(template["spec"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pod corev1.PodSpec
+		if err := yaml.UnmarshalStrict(raw, &pod); err != nil {
+			t.Fatal(err)
+		}
+		changed = mutate(w, &pod) || changed
+		template["spec"] = pod
+		out, err := yaml.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts[i] = string(out)
+	}
+	return strings.Join(parts, "\n---\n"), changed
+}

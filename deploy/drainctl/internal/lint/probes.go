@@ -1,0 +1,71 @@
+package lint
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+func noStartupProbe(p *pod, c *corev1.Container, hit hitFunc) {
+	if c.LivenessProbe != nil && c.StartupProbe == nil && c.Name != p.proxy.Container {
+		hit(manifest.Find(p.Container(c.Name), "livenessProbe"), "liveness may kill it while it still starts")
+	}
+}
+
+func noReadinessProbe(_ *set, p *pod, hit hitFunc) {
+	served := slices.ContainsFunc(p.regular(), func(c *corev1.Container) bool { return len(c.Ports) > 0 })
+	if p.job || !served || slices.ContainsFunc(p.lasting(), func(c *corev1.Container) bool {
+		return c.ReadinessProbe != nil && c.Name != inject.AgentContainer
+	}) {
+		return
+	}
+	hit(manifest.Find(p.Template, "spec", "containers"), "no container says when it can serve")
+}
+
+func livenessIsReadiness(p *pod, c *corev1.Container, hit hitFunc) {
+	if c.LivenessProbe != nil && c.ReadinessProbe != nil && c.LivenessProbe.TCPSocket == nil &&
+		reflect.DeepEqual(c.LivenessProbe.ProbeHandler, c.ReadinessProbe.ProbeHandler) {
+		hit(manifest.Find(p.Container(c.Name), "livenessProbe"), "livenessProbe and readinessProbe ask the same question")
+	}
+}
+
+// livenessFailsInShutdown finds liveness probes that ask what is false by design while a pod stops: readiness.
+func livenessFailsInShutdown(p *pod, c *corev1.Container, hit hitFunc) {
+	if c.LivenessProbe == nil || c.ReadinessProbe != nil && reflect.DeepEqual(c.LivenessProbe.ProbeHandler, c.ReadinessProbe.ProbeHandler) {
+		return
+	}
+	asks := ""
+	switch h := c.LivenessProbe.ProbeHandler; {
+	case h.HTTPGet != nil:
+		asks = h.HTTPGet.Path
+	case h.GRPC != nil && h.GRPC.Service != nil:
+		asks = *h.GRPC.Service
+	case h.Exec != nil:
+		asks = strings.Join(h.Exec.Command, " ")
+	}
+	if strings.Contains(strings.ToLower(asks), "ready") || strings.Contains(strings.ToLower(asks), "readiness") {
+		hit(manifest.Find(p.Container(c.Name), "livenessProbe"), "liveness asks %s", asks)
+	}
+}
+
+func probeThroughProxy(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil || p.proxy.Container == "" || p.flag("background") != "" && p.flag("background") != "0" {
+		return
+	}
+	periods := inject.ProbesThrough(p.spec, p.proxy.Container)
+	var names []string
+	rate := 0.0
+	for name, seconds := range periods {
+		names = append(names, name)
+		rate += 1 / seconds
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		hit(p.Container(inject.AgentContainer), "%s pass the proxy: say --background=%.3g", strings.Join(names, ", "), rate)
+	}
+}

@@ -1,0 +1,68 @@
+package lint
+
+import "slices"
+
+// Rules returns the table of everything that lint knows; the documentation is written from it.
+func Rules() []Rule {
+	return slices.Concat(stopRules(), hookRules(), probeRules(), meshRules(), availabilityRules())
+}
+
+func stopRules() []Rule {
+	return []Rule{
+		{"agent-arguments", Error, "The agent cannot read its arguments and exits 1; as a sidecar it takes the pod down with it.", "Write durations as 1500ms or 30s, stop shares as NAME=5s.", pods(agentArguments)},
+		{"budget-over-grace", Error, "The phases of one drain do not fit into the grace period even with nothing in flight: stop shares shrink and requests are cut.", "Raise terminationGracePeriodSeconds and --grace-period, or lower the shares; drainctl budget draws them.", pods(budgetOverGrace)},
+		{"grace-mismatch", Error, "The agent cannot see the pod's grace period: with a wrong one it answers the hooks too early or too late.", "Give --grace-period the value of terminationGracePeriodSeconds.", pods(graceMismatch)},
+		{"grace-default", Warning, "Nobody has calculated how long the stop takes: after 30 s everything still running is killed.", "Set terminationGracePeriodSeconds to preStop delay + the app's own shutdown + buffer; drainctl budget calculates it.", pods(graceDefault)},
+		{"sleep-over-grace", Error, "The sleep uses up the whole grace period: SIGTERM comes with two seconds left, then SIGKILL.", "Shorten the sleep, or raise terminationGracePeriodSeconds by the app's own shutdown time.", each(sleepOverGrace)},
+		{"deregistration-over-grace", Error, "The load balancer goes on sending new connections after the pod is gone.", "Raise the grace period above the balancer's time and tell the agent (--preset).", pods(deregistrationOverGrace)},
+		{"long-stop", Warning, "Stops beyond 90 to 120 s outlive spot-instance notices and node drains, and block rollouts.", "Checkpoint the work and resume it in another pod; keep the grace period at 120 s or less.", pods(longStops)},
+		{"proxy-races-app", Error, "App and proxy start and stop side by side: the app's first calls are refused, its last ones too.", "Make the proxy a native sidecar, or run drainctl inject.", pods(proxyRacesApp)},
+		{"sidecar-order", Error, "Kubelet stops sidecars in reverse order: proxy and agent wait for each other until the deadline.", "Put drain-agent before the proxy in initContainers, or say --outlives-me=proxy.", pods(sidecarOrder)},
+		{"stop-order", Error, "Kubelet sends a native sidecar's SIGTERM only after the regular containers have ended, and in reverse init order: the stop order asked for cannot happen.", "Let --stop-order follow the order of the containers, or move them.", pods(stopOrder)},
+		{"job-never-ends", Error, "The Job's pod runs for as long as one regular container does, and proxies do not end by themselves.", "Make proxy and agent native sidecars, or say --exit-with=app.", pods(jobNeverEnds)},
+		{"publish-not-ready", Warning, "With publishNotReadyAddresses the endpoint of a stopping pod stays in service, so new requests come to the end.", "Use it for headless Services of peers only.", kind("Service", publishNotReady)},
+	}
+}
+
+func hookRules() []Rule {
+	return []Rule{
+		{"no-prestop", Warning, "SIGTERM comes before load balancers know of the stop: requests already on their way are refused.", "Add a preStop hook; drainctl inject adds one that ends when the traffic has ended.", pods(noPrestop)},
+		{"hook-missing", Error, "A container without its hook is not held, and with one hook alone a pod stop looks like a container restart.", "Give every regular container and the proxy the hook GET :9909/prestop/NAME, and list them in --hooks.", pods(hookMissing)},
+		{"hook-to-admin", Error, "Kubelet's hooks are GET requests, Envoy's admin wants POST: nothing happens, and nobody is told.", "Let drain-agent drain Envoy, or POST from an exec hook.", each(hookToAdmin)},
+		{"hook-port-name", Error, "Kubelet looks the name up among the same container's ports: the hook fails and SIGTERM comes at once.", "Write the port as a number.", each(hookPortName)},
+		{"hook-host", Error, "Kubelet calls hooks from the node: loopback is the node's own.", "Leave host out: the pod's IP is the default.", each(hookHost)},
+		{"host-network", Error, "For pods with hostNetwork kubelet has no pod IP to call: the hook fails and SIGTERM comes at once.", "Set host: 127.0.0.1 in the hook.", each(hostNetwork)},
+		{"port-clash", Error, "Two listeners want port 9909: one of them does not start.", "Move the other listener, or the agent with --listen; do not use hostPort.", each(portClash)},
+	}
+}
+
+func probeRules() []Rule {
+	return []Rule{
+		{"no-startup-probe", Warning, "Liveness counts from the first second: an app that starts slowly once is killed, for ever.", "Add a startupProbe whose failureThreshold times periodSeconds covers the slowest start.", each(noStartupProbe)},
+		{"no-readiness-probe", Warning, "Traffic comes as soon as the process runs.", "Add a readinessProbe that asks whether requests can be answered.", pods(noReadinessProbe)},
+		{"liveness-is-readiness", Warning, "What should only take the pod out of service restarts it: one slow dependency restarts every replica.", "Let liveness ask only whether the process answers.", each(livenessIsReadiness)},
+		{"liveness-fails-in-shutdown", Error, "Readiness turns false by design while a pod stops or waits for a dependency; asked by liveness, it kills the container.", "Ask something that is true until the process ends.", each(livenessFailsInShutdown)},
+		{"probe-through-proxy", Warning, "Probes through the proxy count as requests, so it never falls silent and every drain waits longer than it must.", "Probe the app's own port, or tell the agent their rate with --background.", pods(probeThroughProxy)},
+	}
+}
+
+func meshRules() []Rule {
+	return []Rule{
+		{"istio-annotation", Warning, "Istio ignores annotations that it does not know: the setting is not in effect.", "Write the setting where Istio reads it; holdApplicationUntilProxyStarts stands in proxy.istio.io/config.", pods(istioAnnotation)},
+		{"istio-field", Error, "The field is not in Istio's schema: the API server refuses it, or drops it.", "Circuit breaking is outlierDetection; retries stand in VirtualService.http[].retries.", istioField},
+		{"hold-lost", Error, "A lifecycle of one's own on istio-proxy replaces the hook with which Istio holds the app back.", "Add postStart: exec: pilot-agent wait to it, or use native sidecars.", pods(holdLost)},
+		{"exit-on-zero", Warning, "Clients keep connections open, scrapes count, outbound ones count: the proxy stays until the grace period ends; native sidecars ignore the setting.", "Count requests instead: drainctl inject.", pods(exitOnZero)},
+		{"strict-mtls-hook", Error, "Kubelet has no certificate of the mesh: where Istio does not rewrite the hook it is reset, and SIGTERM comes at once.", "Add traffic.sidecar.istio.io/excludeInboundPorts: \"9909\", or a PERMISSIVE portLevelMtls for the port.", kind("PeerAuthentication", strictMTLS)},
+		{"uid-1337", Error, "Istio does not redirect the traffic of user and group 1337: the container bypasses the proxy, and its drain.", "Run it as another user.", each(uid1337)},
+	}
+}
+
+func availabilityRules() []Rule {
+	return []Rule{
+		{"no-resources", Warning, "Without requests the container is first to be starved or evicted, in the middle of a drain.", "Set requests for cpu and memory and a limit for memory.", each(noResources)},
+		{"single-replica", Warning, "While the only pod stops or starts nobody serves.", "Run two replicas or more.", pods(singleReplica)},
+		{"no-spread", Advice, "One node that goes takes every replica with it.", "Add podAntiAffinity or topologySpreadConstraints on kubernetes.io/hostname.", pods(noSpread)},
+		{"no-disruption-budget", Advice, "A node drain may evict every replica at once.", "Add a PodDisruptionBudget with maxUnavailable: 1.", pods(noBudget)},
+		{"blocking-disruption-budget", Error, "No pod may ever be evicted: node drains hang.", "Allow one: maxUnavailable: 1.", kind("PodDisruptionBudget", budgetBlocks)},
+	}
+}

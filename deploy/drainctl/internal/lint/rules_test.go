@@ -1,0 +1,166 @@
+package lint_test
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/lint"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+// breach turns a good manifest of testdata into one that breaks exactly one rule.
+type breach struct {
+	rule, base string
+	edits      []string // old, new, old, new, …; an empty old appends
+}
+
+const mesh = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, namespace: shop}\nspec:\n  mtls: {mode: STRICT}\n"
+
+func breaches() []breach {
+	webHook := "            httpGet: {path: /prestop/app, port: 9909}"
+	return []breach{
+		{"agent-arguments", "agent", []string{"--grace-period=60s", "--grace-period=60"}},
+		{"budget-over-grace", "agent", []string{"GracePeriodSeconds: 60", "GracePeriodSeconds: 10", "--grace-period=60s", "--grace-period=10s"}},
+		{"budget-over-grace", "agent", []string{"--envoy-admin", "--stop=app=55s\n        - --envoy-admin"}},
+		{"grace-mismatch", "agent", []string{"--grace-period=60s", "--grace-period=30s"}},
+		{"grace-default", "plain", []string{"      terminationGracePeriodSeconds: 60\n", ""}},
+		{"sleep-over-grace", "plain", []string{"seconds: 15", "seconds: 60"}},
+		{"sleep-over-grace", "plain", []string{"sleep: {seconds: 15}", `exec: {command: [/bin/sh, -c, "sleep 2m"]}`}},
+		{"deregistration-over-grace", "agent", []string{"  name: web\n  namespace: shop\nspec:\n  selector: {app: web}", "  name: web\n  namespace: shop\n  annotations: {service.beta.kubernetes.io/aws-load-balancer-type: external}\nspec:\n  selector: {app: web}"}},
+		{"deregistration-over-grace", "agent", []string{"", "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web, namespace: shop}\nspec:\n  ingressClassName: alb\n  defaultBackend: {service: {name: web, port: {number: 80}}}\n"}},
+		{"long-stop", "agent", []string{"GracePeriodSeconds: 60", "GracePeriodSeconds: 600", "--grace-period=60s", "--grace-period=600s"}},
+		{"proxy-races-app", "plain", []string{"      initContainers:\n", "      containers:\n", "        restartPolicy: Always\n", "", "      containers:\n      - name: web", "      - name: web",
+			"        startupProbe:\n          tcpSocket: {port: inbound}\n", "        lifecycle:\n          preStop:\n            sleep: {seconds: 15}\n"}},
+		{"sidecar-order", "agent", []string{"@swap", ""}},
+		{"stop-order", "agent", []string{"--stop-order=app,proxy", "--stop-order=proxy,app"}},
+		{"job-never-ends", "job", []string{"      initContainers:\n", "      containers:\n", "        restartPolicy: Always\n", "", "      containers:\n      - name: settle", "      - name: settle"}},
+		{"publish-not-ready", "agent", []string{"  selector: {app: web}\n  ports", "  publishNotReadyAddresses: true\n  selector: {app: web}\n  ports"}},
+		{"no-prestop", "plain", []string{"        lifecycle:\n          preStop:\n            sleep: {seconds: 15}\n", ""}},
+		{"hook-missing", "agent", []string{"        lifecycle:\n          preStop:\n" + webHook + "\n", ""}},
+		{"hook-missing", "agent", []string{"--hooks=app,proxy,agent", "--hooks=app,proxy,otel,agent"}},
+		{"hook-to-admin", "plain", []string{"sleep: {seconds: 15}", "httpGet: {path: /healthcheck/fail, port: 15000}"}},
+		{"hook-port-name", "agent", []string{webHook, "            httpGet: {path: /prestop/app, port: drain-agent}"}},
+		{"hook-host", "agent", []string{webHook, "            httpGet: {path: /prestop/app, port: 9909, host: 127.0.0.1}"}},
+		{"host-network", "agent", []string{"    spec:\n", "    spec:\n      hostNetwork: true\n"}},
+		{"port-clash", "agent", []string{"containerPort: 8080}", "containerPort: 8080}\n        - {name: metrics, containerPort: 9909}"}},
+		{"port-clash", "agent", []string{"        - --envoy-admin=http://127.0.0.1:15000\n", "        - --envoy-admin=http://127.0.0.1:15000\n        ports:\n        - {containerPort: 9909, hostPort: 9909}\n"}},
+		{"no-startup-probe", "agent", []string{"        startupProbe:\n          httpGet: {path: /readyz, port: http}\n", ""}},
+		{"no-readiness-probe", "agent", []string{"        readinessProbe:\n          httpGet: {path: /readyz, port: http}\n", ""}},
+		{"liveness-is-readiness", "agent", []string{"path: /livez, port: http", "path: /readyz, port: http"}},
+		{"liveness-fails-in-shutdown", "agent", []string{"path: /livez, port: http", "path: /health/ready, port: http"}},
+		{"probe-through-proxy", "agent", []string{"path: /readyz, port: http}\n        livenessProbe", "path: /readyz, port: 8000}\n        livenessProbe"}},
+		{"istio-annotation", "istio", []string{"      annotations:\n", "      annotations:\n        sidecar.istio.io/holdApplicationUntilProxyStarts: \"true\"\n"}},
+		{"istio-field", "agent", []string{"", "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\nspec:\n  host: web\n  trafficPolicy:\n    circuitBreaker: {consecutiveErrors: 5}\n"}},
+		{"istio-field", "agent", []string{"", "---\napiVersion: networking.istio.io/v1\nkind: EnvoyFilter\nmetadata: {name: web, namespace: shop}\nspec: {}\n"}},
+		{"hold-lost", "istio", []string{"      annotations:\n", "      annotations:\n        proxy.istio.io/config: '{\"holdApplicationUntilProxyStarts\": true}'\n",
+			"      containers:\n", "      containers:\n      - name: istio-proxy\n        image: auto\n        lifecycle:\n          preStop:\n            exec: {command: [pilot-agent, request, POST, drain]}\n        resources:\n          requests: {cpu: 50m, memory: 64Mi}\n          limits: {memory: 256Mi}\n"}},
+		{"exit-on-zero", "istio", []string{"      annotations:\n", "      annotations:\n        proxy.istio.io/config: |\n          proxyMetadata:\n            EXIT_ON_ZERO_ACTIVE_CONNECTIONS: \"true\"\n"}},
+		{"strict-mtls-hook", "istio", []string{"        traffic.sidecar.istio.io/excludeInboundPorts: \"9909\"\n", "", "", "---\n" + mesh}},
+		{"uid-1337", "agent", []string{"        image: registry.example/web:1\n", "        image: registry.example/web:1\n        securityContext: {runAsUser: 1337}\n"}},
+		{"no-resources", "agent", []string{"        image: registry.example/web:1\n", "        image: registry.example/web:1\n        resources: {}\n", "@cut-resources", ""}},
+		{"single-replica", "agent", []string{"replicas: 3", "replicas: 1"}},
+		{"no-spread", "agent", []string{"      topologySpreadConstraints:\n      - maxSkew: 1\n        topologyKey: kubernetes.io/hostname\n        whenUnsatisfiable: ScheduleAnyway\n        labelSelector:\n          matchLabels: {app: web}\n", ""}},
+		{"no-disruption-budget", "agent", []string{"maxUnavailable: 1\n  selector:\n    matchLabels: {app: web}", "maxUnavailable: 1\n  selector:\n    matchLabels: {app: other}"}},
+		{"blocking-disruption-budget", "agent", []string{"maxUnavailable: 1", "maxUnavailable: 0"}},
+		{"blocking-disruption-budget", "agent", []string{"maxUnavailable: 1", "minAvailable: 3"}},
+	}
+}
+
+func TestEveryRuleHasAManifestThatBreaksItAlone(t *testing.T) {
+	covered := map[string]bool{}
+	for _, b := range breaches() {
+		text := apply(t, load(t, b.base), b.edits)
+		covered[b.rule] = true
+		if got := ids(t, text); !slices.Equal(got, []string{b.rule}) {
+			t.Errorf("%s (%q): found %v", b.rule, b.edits, got)
+		}
+	}
+	for _, rule := range lint.Rules() {
+		if !covered[rule.ID] {
+			t.Errorf("rule %s has no manifest that breaks it", rule.ID)
+		}
+	}
+}
+
+func TestGoodManifestsAreClean(t *testing.T) {
+	for _, base := range []string{"agent", "plain", "istio", "job"} {
+		if got := ids(t, load(t, base)); len(got) > 0 {
+			t.Errorf("%s: %v", base, got)
+		}
+	}
+	if got := ids(t, load(t, "istio")+"---\n"+mesh); len(got) > 0 {
+		t.Errorf("STRICT with the port excluded: %v", got)
+	}
+}
+
+func TestRulesSayWhatHappensAndWhatToDo(t *testing.T) {
+	seen := map[string]bool{}
+	for _, rule := range lint.Rules() {
+		if seen[rule.ID] {
+			t.Errorf("rule %s stands twice", rule.ID)
+		}
+		seen[rule.ID] = true
+		for what, text := range map[string]string{"why": rule.Why, "fix": rule.Fix} {
+			if !strings.HasSuffix(text, ".") || strings.ToUpper(text[:1]) != text[:1] {
+				t.Errorf("rule %s: %s %q is no sentence", rule.ID, what, text)
+			}
+		}
+	}
+}
+
+func load(t *testing.T, base string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + base + ".yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// apply edits a text; an edit that finds nothing to change is a mistake of the test.
+func apply(t *testing.T, text string, edits []string) string {
+	t.Helper()
+	for i := 0; i < len(edits); i += 2 {
+		old, replacement := edits[i], edits[i+1]
+		switch old {
+		case "":
+			text += replacement
+		case "@swap": // the proxy before the agent
+			from, middle, to := strings.Index(text, "      - name: drain-agent"), strings.Index(text, "      - name: envoy"), strings.Index(text, "      containers:")
+			text = text[:from] + text[middle:to] + text[from:middle] + text[to:]
+		case "@cut-resources": // the last resources of the pod, which stand behind the ones just put in
+			end := strings.Index(text, "---\n")
+			from := strings.LastIndex(text[:end], "        resources:\n")
+			text = text[:from] + text[end:]
+		default:
+			if !strings.Contains(text, old) {
+				t.Fatalf("nothing to replace: %q", old)
+			}
+			text = strings.Replace(text, old, replacement, 1)
+		}
+	}
+	return text
+}
+
+// ids returns the rules that a text breaks, each once.
+func ids(t *testing.T, text string) []string {
+	t.Helper()
+	docs, err := manifest.Parse("test.yaml", []byte(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	var out []string
+	for _, f := range lint.Run(docs) {
+		if !slices.Contains(out, f.Rule) {
+			out = append(out, f.Rule)
+		}
+		if f.Line < 1 || f.Line > bytes.Count([]byte(text), []byte("\n"))+1 {
+			t.Errorf("%s: line %d", f.Rule, f.Line)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,281 @@
+package lint
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/drain-agent/drain-agent/agent/budget"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+// longStop is where the article's rule begins: longer stops call for checkpoint-and-resume.
+const longStop = 120
+
+func agentArguments(_ *set, p *pod, hit hitFunc) {
+	if p.agent != nil {
+		if _, err := budget.FromArgs(p.args); err != nil {
+			hit(p.Container(inject.AgentContainer), "%v", err)
+		}
+	}
+}
+
+func budgetOverGrace(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil {
+		return
+	}
+	policy, err := budget.FromArgs(p.args)
+	if err != nil {
+		return
+	}
+	policy.Grace = time.Duration(p.grace) * time.Second
+	if b := policy.Budget(); b.Scale < 1 {
+		hit(manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds"),
+			"one drain needs %v (confirm-window %v + propagation %v + settle %v + stop shares %v + margin %v), the grace period is %v",
+			b.Floor, policy.ConfirmWindow, policy.Propagation, policy.Settle,
+			b.Floor-policy.ConfirmWindow-policy.Propagation-policy.Settle-policy.Margin, policy.Margin, policy.Grace)
+	}
+}
+
+func graceMismatch(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil {
+		return
+	}
+	policy, err := budget.FromArgs(p.args)
+	if pods := time.Duration(p.grace) * time.Second; err == nil && policy.Grace != pods {
+		hit(p.Container(inject.AgentContainer), "--grace-period is %v, the pod's grace period %v", policy.Grace, pods)
+	}
+}
+
+func graceDefault(_ *set, p *pod, hit hitFunc) {
+	if p.spec.TerminationGracePeriodSeconds == nil && !p.job {
+		hit(manifest.Find(p.Template, "spec"), "terminationGracePeriodSeconds is not set: 30 s, whatever the stop takes")
+	}
+}
+
+func sleepOverGrace(p *pod, c *corev1.Container, hit hitFunc) {
+	if d, ok := inject.SleepOf(hookOf(c)); ok && d >= time.Duration(p.grace)*time.Second {
+		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "sleeps %v of a grace period of %d s", d, p.grace)
+	}
+}
+
+// balancer tells from annotations which cloud load balancer sends to a pod: the preset's name, and why.
+func (s *set) balancer(p *pod) (string, *manifest.Object) {
+	services := s.services(p)
+	for _, o := range services {
+		spec, _ := o.Value["spec"].(map[string]any)
+		kind := o.Annotations["service.beta.kubernetes.io/aws-load-balancer-type"]
+		switch {
+		case kind == "nlb" || kind == "nlb-ip" || kind == "external", spec["loadBalancerClass"] == "service.k8s.aws/nlb":
+			return "nlb", o
+		case o.Annotations["cloud.google.com/neg"] != "", o.Annotations["cloud.google.com/l4-rbs"] != "":
+			return "gclb", o
+		}
+	}
+	for _, o := range s.objects {
+		if o.Kind != "Ingress" || o.Namespace != p.Namespace {
+			continue
+		}
+		spec, _ := o.Value["spec"].(map[string]any)
+		if spec["ingressClassName"] != "alb" && o.Annotations["kubernetes.io/ingress.class"] != "alb" && o.Annotations["alb.ingress.kubernetes.io/target-type"] == "" {
+			continue
+		}
+		if slices.ContainsFunc(services, func(service *manifest.Object) bool { return mentions(spec, service.Name) }) {
+			return "alb", o
+		}
+	}
+	return "", nil
+}
+
+// mentions reports whether a value somewhere in a tree is that text.
+func mentions(tree any, text string) bool {
+	switch v := tree.(type) {
+	case map[string]any:
+		for _, one := range v {
+			if mentions(one, text) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, func(one any) bool { return mentions(one, text) })
+	case string:
+		return v == text
+	}
+	return false
+}
+
+func deregistrationOverGrace(s *set, p *pod, hit hitFunc) {
+	name, by := s.balancer(p)
+	preset, ok := budget.Find(name)
+	if !ok {
+		return
+	}
+	at := manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds")
+	grace := time.Duration(p.grace) * time.Second
+	if grace <= preset.Propagation {
+		hit(at, "%s %s: a %s goes on sending new connections for %v after the pod's deletion, the grace period is %v", by.Kind, by.Name, name, preset.Propagation, grace)
+		return
+	}
+	if policy, err := budget.FromArgs(p.args); p.agent != nil && err == nil && policy.Propagation < preset.Propagation {
+		hit(p.Container(inject.AgentContainer), "%s %s: a %s goes on sending for %v, the agent expects %v; say --preset=%s", by.Kind, by.Name, name, preset.Propagation, policy.Propagation, name)
+	}
+}
+
+func longStops(_ *set, p *pod, hit hitFunc) {
+	if p.grace > longStop {
+		hit(manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds"), "a stop may take %d s", p.grace)
+	}
+}
+
+func hookMissing(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil {
+		return
+	}
+	called := map[string]bool{}
+	hooks := strings.Split(cmp.Or(p.flag("hooks"), "app,proxy,agent"), ",")
+	for _, c := range p.lasting() {
+		switch h := hookOf(c); {
+		case h != nil && h.HTTPGet != nil:
+			called[strings.TrimPrefix(h.HTTPGet.Path, "/prestop/")] = true
+		case h != nil && h.Exec != nil: // chained, or drain-agent hook NAME
+			for word := range strings.FieldsFuncSeq(strings.Join(h.Exec.Command, " "), func(r rune) bool { return r == ' ' || r == '/' || r == ';' }) {
+				called[word] = true
+			}
+		case h == nil && p.job && !slices.Contains(hooks, p.agentName(c.Name)): // its end is what ends the Job
+		case h == nil && slices.Contains(p.regular(), c):
+			hit(p.Container(c.Name), "container %s has no preStop hook: it gets SIGTERM at once, while the others are held", c.Name)
+			called[p.agentName(c.Name)] = true // said once
+		}
+	}
+	for _, name := range hooks {
+		if name = strings.TrimSpace(name); name != "" && !called[name] {
+			hit(p.Container(inject.AgentContainer), "--hooks names %s, no container of the pod calls /prestop/%s", name, name)
+		}
+	}
+}
+
+func noPrestop(_ *set, p *pod, hit hitFunc) {
+	if p.agent != nil || p.job {
+		return
+	}
+	for _, c := range p.regular() {
+		if hookOf(c) == nil && len(c.Ports) > 0 {
+			hit(p.Container(c.Name), "container %s has ports and no preStop hook", c.Name)
+		}
+	}
+}
+
+func hookToAdmin(p *pod, c *corev1.Container, hit hitFunc) {
+	if h := hookOf(c); h != nil && h.HTTPGet != nil {
+		for _, path := range []string{"/healthcheck/fail", "/drain_listeners", "/quitquitquit"} {
+			if strings.HasPrefix(h.HTTPGet.Path, path) {
+				hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "the hook is GET %s: Envoy's admin answers 405 and kubelet ignores it", h.HTTPGet.Path)
+			}
+		}
+	}
+}
+
+func hookPortName(p *pod, c *corev1.Container, hit hitFunc) {
+	h := hookOf(c)
+	if h == nil || h.HTTPGet == nil || h.HTTPGet.Port.StrVal == "" {
+		return
+	}
+	if !slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.Name == h.HTTPGet.Port.StrVal }) {
+		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "the hook's port %q is not among this container's own ports", h.HTTPGet.Port.StrVal)
+	}
+}
+
+func hookHost(p *pod, c *corev1.Container, hit hitFunc) {
+	h := hookOf(c)
+	if h == nil || h.HTTPGet == nil {
+		return
+	}
+	ip := net.ParseIP(h.HTTPGet.Host)
+	if !p.spec.HostNetwork && (h.HTTPGet.Host == "localhost" || ip != nil && ip.IsLoopback()) {
+		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "host %s is the node's loopback, not the pod's", h.HTTPGet.Host)
+	}
+}
+
+func hostNetwork(p *pod, c *corev1.Container, hit hitFunc) {
+	if h := hookOf(c); p.spec.HostNetwork && h != nil && h.HTTPGet != nil && h.HTTPGet.Host == "" {
+		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "an httpGet hook without host in a pod with hostNetwork fails")
+	}
+}
+
+func portClash(p *pod, c *corev1.Container, hit hitFunc) {
+	if p.agent == nil {
+		return
+	}
+	for _, port := range c.Ports {
+		switch {
+		case port.HostPort == inject.Port:
+			hit(nil, "hostPort %d: a second pod on the node, as at every rollout, cannot be scheduled", port.HostPort)
+		case port.ContainerPort == inject.Port && c.Name != inject.AgentContainer:
+			hit(nil, "listens on %d, the agent's port", port.ContainerPort)
+		}
+	}
+}
+
+func sidecarOrder(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil || !p.native || p.proxy.Where != inject.Native || slices.Contains(strings.Split(p.flag("outlives-me"), ","), budget.ProxyName) {
+		return
+	}
+	for _, c := range p.sidecars() {
+		switch c.Name {
+		case inject.AgentContainer:
+			return
+		case p.proxy.Container:
+			hit(p.Container(inject.AgentContainer), "the proxy %s stands before the agent: it is stopped only after the agent has ended, and the agent waits for it", c.Name)
+			return
+		}
+	}
+}
+
+// stopOrder compares --stop-order with the order in which kubelet can stop: regular containers, then sidecars from the last.
+func stopOrder(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil || p.flag("stop-order") == "" {
+		return
+	}
+	policy, err := budget.FromArgs(p.args)
+	if err != nil {
+		return
+	}
+	possible := map[string]int{}
+	for i, c := range p.sidecars() {
+		possible[p.agentName(c.Name)] = len(p.sidecars()) - i
+	}
+	for _, a := range policy.Containers {
+		for _, b := range policy.Containers {
+			if !a.Agent && !b.Agent && a.Stage < b.Stage && possible[a.Name] > possible[b.Name] {
+				hit(p.Container(inject.AgentContainer), "--stop-order=%s lets %s go before %s, kubelet stops the sidecar %s after it", p.flag("stop-order"), a.Name, b.Name, a.Name)
+			}
+		}
+	}
+}
+
+func proxyRacesApp(_ *set, p *pod, hit hitFunc) {
+	if p.agent == nil && p.proxy.Where == inject.Regular && len(p.regular()) > 1 && !p.job {
+		hit(p.Container(p.proxy.Container), "container %s is a regular container: it starts beside the app and gets SIGTERM in the same moment", p.proxy.Container)
+	}
+}
+
+func jobNeverEnds(_ *set, p *pod, hit hitFunc) {
+	if !p.job || len(p.regular()) < 2 && (p.agent == nil || p.native) {
+		return
+	}
+	if p.flag("exit-with") == "" && (p.proxy.Where == inject.Regular || p.agent != nil && !p.native) {
+		hit(p.Container(p.proxy.Container), "nothing ends the proxy or the agent when the work is done")
+	}
+}
+
+func publishNotReady(s *set, o *manifest.Object, hit hitFunc) {
+	spec, _ := o.Value["spec"].(map[string]any)
+	if spec["publishNotReadyAddresses"] == true && spec["clusterIP"] != "None" {
+		hit(manifest.Find(o.Node, "spec", "publishNotReadyAddresses"), "the endpoints of stopping pods stay ready to the very end")
+	}
+}
