@@ -45,7 +45,7 @@ func follow(t *testing.T, ns, pod, container string) *follower {
 		stop()
 		<-f.done
 		if t.Failed() {
-			t.Logf("log of %s/%s:\n%s", pod, container, tail([]byte(f.String()), 40))
+			t.Logf("log of %s/%s:\n%s", pod, container, tail([]byte(f.String()), 60))
 		}
 	})
 	return f

@@ -13,7 +13,18 @@ import (
 	"github.com/drain-agent/drain-agent/scripts/load/openloop"
 )
 
-var long = flag.Bool("long", false, "the long form: 20 rollouts instead of 3, and the baselines beside them")
+var (
+	rollouts = flag.Int("rollouts", 3, "rollouts per shape; a third as many for regular containers")
+	long     = flag.Bool("long", false, "the rows of the long form too: proxy first, and what people run today")
+	table    = flag.Int("table", 0, "rollouts per row of the table of TestRolloutTable; 0: no table")
+)
+
+func onlyLong(t *testing.T) {
+	t.Helper()
+	if !*long {
+		t.Skip("belongs to the long form: -args -long")
+	}
+}
 
 // A rollout is the result of replacing every pod several times under load.
 type rollout struct {
@@ -41,7 +52,8 @@ func mix(target string) openloop.Plan {
 func roll(t *testing.T, w *workload, n int) rollout {
 	t.Helper()
 	seen := watch(t, w.ns)
-	w.start(t)
+	w.logErrors().start(t)
+	follow := proxies(t, w)
 	load, err := openloop.Start(t.Context(), mix(w.target(t)))
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +62,7 @@ func roll(t *testing.T, w *workload, n int) rollout {
 	for range n {
 		kubectl(t, "-n", w.ns, "rollout", "restart", "deployment/"+w.deployment.Name)
 		w.rolledOut(t)
+		follow()
 		w.terminated(t)
 	}
 	result := rollout{load: load.Stop()}
@@ -62,6 +75,22 @@ func roll(t *testing.T, w *workload, n int) rollout {
 	slices.Sort(result.stops)
 	t.Log(result)
 	return result
+}
+
+// proxies follows the proxies of a workload, those of new pods with every further call; a failed test shows what they logged.
+func proxies(t *testing.T, w *workload) func() {
+	t.Helper()
+	known := map[string]bool{}
+	more := func() {
+		for _, pod := range running(t, w) {
+			if !known[pod] {
+				known[pod] = true
+				follow(t, w.ns, pod, "proxy")
+			}
+		}
+	}
+	more()
+	return more
 }
 
 // settle waits until the load has reached its full width: every slow connection is in use.
@@ -83,32 +112,23 @@ func lostNothing(t *testing.T, r rollout) {
 
 // Row 1 of the issue, native sidecars: nothing is lost, whatever the order of the two sidecars.
 func TestRolloutNative(t *testing.T) {
-	n := 3
-	if *long {
-		n = 20
-	}
-	t.Run("agent first", func(t *testing.T) { lostNothing(t, roll(t, load(t, "native", namespace(t, "restricted")), n)) })
-	if *long {
-		t.Run("proxy first", func(t *testing.T) {
-			lostNothing(t, roll(t, load(t, "native", namespace(t, "restricted")).proxyFirst(), n))
-		})
-	}
+	t.Run("agent first", func(t *testing.T) {
+		lostNothing(t, roll(t, load(t, "native", namespace(t, "restricted")), *rollouts))
+	})
+	t.Run("proxy first", func(t *testing.T) {
+		onlyLong(t)
+		lostNothing(t, roll(t, load(t, "native", namespace(t, "restricted")).proxyFirst(), *rollouts))
+	})
 }
 
 // Row 2: regular containers.
 func TestRolloutClassic(t *testing.T) {
-	n := 1
-	if *long {
-		n = 20
-	}
-	lostNothing(t, roll(t, load(t, "classic", namespace(t, "restricted")), n))
+	lostNothing(t, roll(t, load(t, "classic", namespace(t, "restricted")), max(1, *rollouts/3)))
 }
 
 // What people run today, under the same load: printed, and shown to lose requests, or the rows above would prove nothing.
 func TestRolloutWithoutAgent(t *testing.T) {
-	if !*long {
-		t.Skip("baselines belong to the long form")
-	}
+	onlyLong(t)
 	for _, shape := range []string{"native", "classic"} {
 		t.Run(shape+" nothing", func(t *testing.T) {
 			losesSomething(t, roll(t, load(t, shape, namespace(t, "restricted")).withoutAgent(), 3))
@@ -123,5 +143,28 @@ func losesSomething(t *testing.T, r rollout) {
 	t.Helper()
 	if r.load.Failed == 0 {
 		t.Error("no request failed: the load does not reach the moments that matter")
+	}
+}
+
+// The figures of the README: failures per 100,000 requests and seconds per stop, side by side in one run.
+func TestRolloutTable(t *testing.T) {
+	if *table == 0 {
+		t.Skip("prints figures, decides nothing: -args -table=5")
+	}
+	row := func(shape, name string, adapt func(*workload)) {
+		t.Run(shape+" "+name, func(t *testing.T) {
+			w := load(t, shape, namespace(t, "restricted"))
+			adapt(w)
+			r := roll(t, w, *table)
+			t.Logf("| %s | %s | %d | %d | %.0f | %.1f / %.1f / %.1f |", shape, name, r.load.Requests, r.load.Failed,
+				float64(r.load.Failed)*1e5/float64(r.load.Requests),
+				r.stops[0].Seconds(), r.stops[len(r.stops)/2].Seconds(), r.stops[len(r.stops)-1].Seconds())
+		})
+	}
+	for _, shape := range []string{"native", "classic"} {
+		row(shape, "nothing", func(w *workload) { w.withoutAgent() })
+		row(shape, "sleep 5", func(w *workload) { w.withoutAgent().sleeping(5) })
+		row(shape, "sleep 15", func(w *workload) { w.withoutAgent().sleeping(15) })
+		row(shape, "drain-agent", func(*workload) {})
 	}
 }

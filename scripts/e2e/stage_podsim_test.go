@@ -58,7 +58,7 @@ func programs(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	return map[string]string{
-		"drain-agent-app:dev": filepath.Join(bin, "app"), "drain-agent:dev": filepath.Join(bin, "drain-agent"), "drain-agent-envoy:v1.40.0": envoy,
+		"drain-agent-app:dev": filepath.Join(bin, "app"), "drain-agent:dev": filepath.Join(bin, "drain-agent"), "envoyproxy/envoy:v1.40.0": envoy,
 	}
 }
 

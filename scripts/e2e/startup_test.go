@@ -51,3 +51,43 @@ func crashLoops(states []podState) bool {
 		return waiting != nil && waiting.Reason == "CrashLoopBackOff"
 	})
 }
+
+// The app never starts before its proxy answers, in either shape. This Envoy takes 5 s to be ready: it waits that long for
+// clusters from a server that does not exist.
+func TestAppStartsAfterItsProxy(t *testing.T) {
+	const delay = 5 * time.Second
+	for _, shape := range []string{"native", "classic"} {
+		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			w := load(t, shape, namespace(t, "restricted")).replicas(1)
+			w.configs[0].Data["envoy.yaml"] += `
+  - name: nobody
+    type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+    load_assignment:
+      cluster_name: nobody
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}}]}]
+node: {id: slow, cluster: slow}
+dynamic_resources:
+  cds_config:
+    resource_api_version: V3
+    initial_fetch_timeout: 5s
+    api_config_source: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: nobody}}]}
+`
+			w.start(t)
+			pod := pods(t, w.ns, w.selector())[0]
+			proxy, app := status(pod, "proxy").State.Running.StartedAt, status(pod, "app").State.Running.StartedAt
+			if gap := app.Sub(proxy.Time); gap < delay-time.Second { // the API gives whole seconds
+				t.Errorf("the app started %v after its proxy, which needed %v to be ready", gap, delay)
+			}
+			for _, container := range w.containers() {
+				if n := status(pod, container.Name).RestartCount; n != 0 {
+					t.Errorf("%s was restarted %d times", container.Name, n)
+				}
+			}
+		})
+	}
+}

@@ -31,7 +31,7 @@ type workload struct {
 	configs    []*corev1.ConfigMap
 }
 
-// load reads a manifest and moves it to ns. Envoy's image is the one built here; Service ports become NodePorts.
+// load reads a manifest and moves it to ns. Service ports become NodePorts.
 func load(t *testing.T, name, ns string) *workload {
 	t.Helper()
 	text, err := os.ReadFile(manifest(name))
@@ -43,10 +43,7 @@ func load(t *testing.T, name, ns string) *workload {
 		w.add(t, document)
 	}
 	for _, container := range w.containers() {
-		if strings.HasPrefix(container.Image, "envoyproxy/envoy:") {
-			container.Image = "drain-agent-envoy:v1.40.0"
-		}
-		container.ImagePullPolicy = corev1.PullNever
+		container.ImagePullPolicy = corev1.PullNever // what runs is what was built here
 	}
 	if w.service != nil {
 		w.service.Spec.Type = corev1.ServiceTypeNodePort
@@ -236,5 +233,20 @@ func (w *workload) proxyFirst() *workload {
 	probe := w.container("proxy").StartupProbe // the agent starts later, so it cannot be asked
 	probe.HTTPGet = nil
 	probe.TCPSocket = &corev1.TCPSocketAction{Port: intstr.FromInt32(8000)}
+	return w
+}
+
+// logErrors lets Envoy write down every response from 400 on, with the reason as it sees it.
+func (w *workload) logErrors() *workload {
+	const before = "          http_filters:\n"
+	for _, config := range w.configs {
+		config.Data["envoy.yaml"] = strings.Replace(config.Data["envoy.yaml"], before, `          access_log:
+          - name: envoy.access_loggers.stdout
+            filter: {status_code_filter: {comparison: {op: GE, value: {default_value: 400, runtime_key: none}}}}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+              log_format: {text_format_source: {inline_string: "%START_TIME% %PROTOCOL% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION% ms, upstream %UPSTREAM_LOCAL_ADDRESS%\\n"}}
+`+before, 1)
+	}
 	return w
 }
