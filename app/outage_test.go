@@ -139,7 +139,7 @@ func TestSQLiteLocked(t *testing.T) {
 // A file that may not be written: the service says so instead of starting, and starts when it may. (A running service
 // is not concerned: it keeps the right it had when it opened the file.)
 func TestSQLiteReadOnly(t *testing.T) {
-	dir, err := os.MkdirTemp("", "books") // not t.TempDir: somebody else must be able to reach it
+	dir, err := os.MkdirTemp("", "books") //nolint:usetesting // an unprivileged user must be able to reach it
 	if err != nil {
 		t.Fatal(err)
 	}

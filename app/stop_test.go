@@ -23,7 +23,11 @@ func inFlight(t *testing.T, app *apptest.App, ms int) (all map[string]func() err
 	demo := api.NewDemoServiceClient(dial(t, app))
 	get := func(path, want string) func() error {
 		return func() error {
-			resp, err := http.Get("http://" + app.Addr + path)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+app.Addr+path, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
 				return err
 			}
@@ -58,7 +62,7 @@ func inFlight(t *testing.T, app *apptest.App, ms int) (all map[string]func() err
 			if err != nil {
 				return err
 			}
-			defer conn.CloseNow()
+			defer func() { _ = conn.CloseNow() }()
 			if _, _, err = conn.Read(context.Background()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 				return fmt.Errorf("ended with %w, want 1001", err)
 			}

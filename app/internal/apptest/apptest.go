@@ -42,7 +42,7 @@ func Build(bin string, overlay map[string]string) (string, error) {
 		}
 		args = append(args, "-overlay", bin+"-overlay.json")
 	}
-	build := exec.Command("go", append(args, pkg)...)
+	build := exec.CommandContext(context.Background(), "go", append(args, pkg)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the service: %w\n%s", err, out)
@@ -86,7 +86,7 @@ func New(tb testing.TB, bin string, args ...string) *App {
 // Start starts a process and does not wait for it.
 func (a *App) Start() {
 	a.tb.Helper()
-	a.cmd = exec.Command(a.bin, a.args...)
+	a.cmd = exec.CommandContext(context.WithoutCancel(a.tb.Context()), a.bin, a.args...)
 	a.cmd.Env = append(os.Environ(), a.Env...)
 	a.cmd.Stdout, a.cmd.Stderr = writer{a}, writer{a}
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: a.Credential, Pdeathsig: syscall.SIGKILL}
@@ -120,14 +120,17 @@ func (a *App) Kill() {
 }
 
 // Signal sends a signal.
-func (a *App) Signal(sig syscall.Signal) { _ = a.cmd.Process.Signal(sig) }
+func (a *App) Signal(sig syscall.Signal) { _ = a.cmd.Process.Signal(sig) } // it may have ended
 
 // Exit waits for the process to end by itself and returns its exit code.
 func (a *App) Exit() int {
 	a.tb.Helper()
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	cmd := a.cmd
-	go func() { ended <- cmd.Wait() }()
+	go func() {
+		_ = cmd.Wait() // the exit code says it all
+		close(ended)
+	}()
 	select {
 	case <-ended:
 		a.cmd = nil
@@ -201,7 +204,7 @@ func (a *App) Await(what string, ok func() bool) {
 }
 
 func freePort(tb testing.TB) int {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -69,8 +70,10 @@ func New(reg prometheus.Registerer) *Client {
 		c.calls.WithLabelValues(result)
 	}
 	for _, change := range [][2]gobreaker.State{
-		{gobreaker.StateClosed, gobreaker.StateOpen}, {gobreaker.StateOpen, gobreaker.StateHalfOpen},
-		{gobreaker.StateHalfOpen, gobreaker.StateOpen}, {gobreaker.StateHalfOpen, gobreaker.StateClosed},
+		{gobreaker.StateClosed, gobreaker.StateOpen},
+		{gobreaker.StateOpen, gobreaker.StateHalfOpen},
+		{gobreaker.StateHalfOpen, gobreaker.StateOpen},
+		{gobreaker.StateHalfOpen, gobreaker.StateClosed},
 	} {
 		transitions.WithLabelValues(change[0].String(), change[1].String())
 	}
@@ -90,13 +93,11 @@ func New(reg prometheus.Registerer) *Client {
 
 // SetFault chooses how the fake bank misbehaves from now on.
 func (c *Client) SetFault(f Fault) error {
-	for _, known := range Faults() {
-		if f == known {
-			c.fault.Store(f)
-			return nil
-		}
+	if !slices.Contains(Faults(), f) {
+		return fmt.Errorf("set the bank's fault: %q is none of %v", f, Faults())
 	}
-	return fmt.Errorf("set the bank's fault: %q is none of %v", f, Faults())
+	c.fault.Store(f)
+	return nil
 }
 
 // Fault returns how the fake bank misbehaves.

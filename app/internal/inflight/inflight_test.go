@@ -43,7 +43,7 @@ func TestCountSurvivesAPanic(t *testing.T) {
 	h := c.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	func() {
 		defer func() { _ = recover() }()
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 	}()
 	if n := c.Total(); n != 0 {
 		t.Fatalf("%d in flight after a panic, want 0", n)
@@ -63,7 +63,7 @@ func TestCountsHijackedConnectionsUntilClosed(t *testing.T) {
 		kept <- conn
 	})))
 	defer srv.Close()
-	client, err := net.Dial("tcp", srv.Listener.Addr().String())
+	client, err := new(net.Dialer).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

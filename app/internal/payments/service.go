@@ -131,7 +131,7 @@ func (s *Service) fail(ctx context.Context, what string, err error) error {
 }
 
 func (*Service) answer(ctx context.Context, what string, err error) error {
-	no, refused := errors.AsType[*store.Refusal](err)
+	no, refused := errors.AsType[*store.RefusalError](err)
 	switch {
 	case refused:
 		code := codes.FailedPrecondition

@@ -34,7 +34,7 @@ type Server struct {
 // Start runs a server until the test ends. The test fails when PostgreSQL is not installed.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "pg")
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // an unprivileged user must be able to reach it
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func (s *Server) NewDatabase() string {
 
 // Tool returns a command of the PostgreSQL installation, such as pg_dump.
 func (s *Server) Tool(name string, args ...string) *exec.Cmd {
-	return exec.Command(s.binary(name), args...)
+	return exec.CommandContext(context.WithoutCancel(s.tb.Context()), s.binary(name), args...)
 }
 
 func (s *Server) url(name string) string {
@@ -128,7 +128,7 @@ func (s *Server) connect(name string) *sql.DB {
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(s.binary(name), args...)
+	cmd := exec.CommandContext(context.WithoutCancel(s.tb.Context()), s.binary(name), args...)
 	cmd.Dir = s.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential(), Pdeathsig: syscall.SIGQUIT}
 	return cmd
@@ -160,7 +160,7 @@ func (s *Server) credential() *syscall.Credential {
 }
 
 func freePort(tb testing.TB) int {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -40,6 +40,21 @@ func listen(t *testing.T, h http.HandlerFunc) (*port.Server, string) {
 	return s, s.Addr().String()
 }
 
+// get returns the body, and whether the answer said Connection: close.
+func get(t *testing.T, client *http.Client, addr string) (body string, closing bool, err error) {
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, "http://"+addr, nil)
+	if err != nil {
+		return "", false, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", false, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), resp.Close, err
+}
+
 // A stop during a request lets it end, closes the listener at once, and returns as soon as the request is done.
 func TestStopFinishesRequests(t *testing.T) {
 	for name, client := range map[string]*http.Client{"http1": {Transport: &http.Transport{}}, "h2c": h2c()} {
@@ -52,12 +67,9 @@ func TestStopFinishesRequests(t *testing.T) {
 			})
 			answer := make(chan error, 1)
 			go func() {
-				resp, err := client.Get("http://" + addr)
-				if err == nil {
-					var body []byte
-					if body, err = io.ReadAll(resp.Body); string(body) != "done" {
-						err = fmt.Errorf("body %q: %w", body, err)
-					}
+				body, _, err := get(t, client, addr)
+				if err == nil && body != "done" {
+					err = fmt.Errorf("answered %q", body)
 				}
 				answer <- err
 			}()
@@ -65,7 +77,7 @@ func TestStopFinishesRequests(t *testing.T) {
 			stopped := make(chan error, 1)
 			go func() { stopped <- s.Stop(context.Background()) }()
 			for { // the listener closes first
-				c, err := net.Dial("tcp", addr)
+				c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 				if err != nil {
 					break
 				}
@@ -93,7 +105,7 @@ func TestStopHasADeadline(t *testing.T) {
 		close(began)
 		<-r.Context().Done()
 	})
-	go func() { _, _ = http.Get("http://" + addr) }()
+	go func() { _, _, _ = get(t, http.DefaultClient, addr) }()
 	<-began
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -105,19 +117,19 @@ func TestStopHasADeadline(t *testing.T) {
 // Connections that never said anything, and kept-alive ones, do not hold a stop back (net/http alone: 5 s).
 func TestStopDoesNotWaitForIdleConnections(t *testing.T) {
 	s, addr := listen(t, func(http.ResponseWriter, *http.Request) {})
-	silent, err := net.Dial("tcp", addr)
+	silent, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	kept, err := net.Dial("tcp", addr)
+	kept, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer kept.Close()
 	_, _ = io.WriteString(kept, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	in := bufio.NewReader(kept)
-	if _, err := http.ReadResponse(in, nil); err != nil {
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.Body.Close() != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -143,13 +155,10 @@ func TestDrainAsksToClose(t *testing.T) {
 	closing := func() (said bool) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			resp, err := http.Get("http://" + addr)
-			if err != nil {
+			var err error
+			if _, said, err = get(t, http.DefaultClient, addr); err != nil {
 				t.Error(err)
-				return
 			}
-			_ = resp.Body.Close()
-			said = resp.Close
 		})
 		<-began
 		s.Drain()
@@ -162,16 +171,15 @@ func TestDrainAsksToClose(t *testing.T) {
 	}
 	s.Undrain()
 	go func() { <-began; release <- struct{}{} }()
-	resp, err := http.Get("http://" + addr)
-	if err != nil || resp.Close {
-		t.Errorf("after Undrain: close=%v err=%v, want it kept alive", resp != nil && resp.Close, err)
+	if _, closing, err := get(t, http.DefaultClient, addr); err != nil || closing {
+		t.Errorf("after Undrain: close=%v err=%v, want it kept alive", closing, err)
 	}
 }
 
 // The first GOAWAY on an idle HTTP/2 connection refuses nothing: a stream opened after it is still served.
 func TestDrainSendsGoAwayThatRefusesNothing(t *testing.T) {
 	s, addr := listen(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
-	raw, err := net.Dial("tcp", addr)
+	raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,14 +218,8 @@ func TestNoticeKeepsFramesWhole(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			resp, err := h2c().Get("http://" + addr)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer resp.Body.Close()
-			if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != size/1500*1500 {
-				t.Errorf("read %d bytes: %v", n, err)
+			if body, _, err := get(t, h2c(), addr); err != nil || len(body) != size/1500*1500 {
+				t.Errorf("read %d bytes: %v", len(body), err)
 			}
 		})
 	}

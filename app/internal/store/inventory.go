@@ -17,7 +17,7 @@ type Reservation struct {
 // Reserve takes quantity from the item's stock, once per key. The check and the change are one statement, so no number of
 // concurrent callers can take more than there is. Errors as for Pay.
 func (s *Store) Reserve(ctx context.Context, key, item string, quantity int64) (r Reservation, err error) {
-	var no *Refusal
+	var no *RefusalError
 	err = s.tx(ctx, func(ctx context.Context, t *tx) (err error) {
 		r, no, err = t.reserve(ctx, key, item, quantity)
 		return err
@@ -28,7 +28,7 @@ func (s *Store) Reserve(ctx context.Context, key, item string, quantity int64) (
 	return r, err
 }
 
-func (t *tx) reserve(ctx context.Context, key, item string, quantity int64) (Reservation, *Refusal, error) {
+func (t *tx) reserve(ctx context.Context, key, item string, quantity int64) (Reservation, *RefusalError, error) {
 	c, err := t.claim(ctx, key, fingerprint("reserve", item, quantity))
 	switch {
 	case err != nil:
@@ -59,14 +59,14 @@ func (t *tx) reserve(ctx context.Context, key, item string, quantity int64) (Res
 	return r, nil, t.settle(ctx, key, r.ID, nil)
 }
 
-func (t *tx) whyNot(ctx context.Context, item string, quantity int64) (*Refusal, error) {
+func (t *tx) whyNot(ctx context.Context, item string, quantity int64) (*RefusalError, error) {
 	var stock int64
 	switch err := t.row(ctx, `select stock from items where id = $1`, item).Scan(&stock); {
 	case errors.Is(err, sql.ErrNoRows):
-		return &Refusal{"unknown_item", "there is no item " + item}, nil
+		return &RefusalError{"unknown_item", "there is no item " + item}, nil
 	case err != nil:
 		return nil, err
 	default:
-		return &Refusal{"insufficient_stock", fmt.Sprintf("item %s has %d left, not %d", item, stock, quantity)}, nil
+		return &RefusalError{"insufficient_stock", fmt.Sprintf("item %s has %d left, not %d", item, stock, quantity)}, nil
 	}
 }

@@ -11,9 +11,9 @@ import (
 
 // claimed is what is known of an idempotency key after the attempt to claim it.
 type claimed struct {
-	again bool     // the call was made before: ref or refusal is its answer
-	ref   string   // id of what it made
-	no    *Refusal // or why it was refused
+	again bool          // the call was made before: ref or refusal is its answer
+	ref   string        // id of what it made
+	no    *RefusalError // or why it was refused
 }
 
 // claim takes the key for the rest of the transaction. A concurrent claim of the same key waits until this
@@ -36,9 +36,9 @@ func (t *tx) claim(ctx context.Context, key, fingerprint string) (claimed, error
 }
 
 // settle stores the answer under the key: a reference to what was made, or the refusal.
-func (t *tx) settle(ctx context.Context, key, ref string, no *Refusal) error {
+func (t *tx) settle(ctx context.Context, key, ref string, no *RefusalError) error {
 	if no == nil {
-		no = &Refusal{}
+		no = &RefusalError{}
 	}
 	_, err := t.exec(ctx, `update idempotency_keys set settled_ms = {now}, ref = $2, code = $3, message = $4 where key = $1`,
 		key, ref, no.Code, no.Message)
@@ -66,7 +66,7 @@ func answerOf(row *sql.Row, fingerprint string) (claimed, error) {
 		return claimed{}, fmt.Errorf("%w: a call with this key is running", ErrBusy)
 	}
 	if code != "" {
-		c.no = &Refusal{Code: code, Message: message}
+		c.no = &RefusalError{Code: code, Message: message}
 	}
 	return c, nil
 }

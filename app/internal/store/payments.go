@@ -26,7 +26,7 @@ func (t Transfer) fingerprint() string {
 	return fingerprint("pay", t.From, t.To, t.Amount, t.Currency)
 }
 
-// Paid returns the answer that was given under this key, if any: a payment, or the *Refusal as the error. It fails with
+// Paid returns the answer that was given under this key, if any: a payment, or the *RefusalError as the error. It fails with
 // ErrKeyReused when the key stands for another transfer.
 func (s *Store) Paid(ctx context.Context, key string, want Transfer) (p Payment, known bool, err error) {
 	c, err := s.lookup(ctx, key, want.fingerprint())
@@ -40,10 +40,10 @@ func (s *Store) Paid(ctx context.Context, key string, want Transfer) (p Payment,
 	return p, true, err
 }
 
-// Pay moves the money once per key, however often and by however many it is called. The error is a *Refusal when the
+// Pay moves the money once per key, however often and by however many it is called. The error is a *RefusalError when the
 // answer is no, which is remembered too, ErrKeyReused, ErrBusy or ErrUnavailable.
 func (s *Store) Pay(ctx context.Context, key string, want Transfer) (p Payment, err error) {
-	var no *Refusal
+	var no *RefusalError
 	err = s.tx(ctx, func(ctx context.Context, t *tx) (err error) {
 		p, no, err = t.pay(ctx, key, want)
 		return err
@@ -55,7 +55,7 @@ func (s *Store) Pay(ctx context.Context, key string, want Transfer) (p Payment, 
 }
 
 // pay is the whole payment inside one transaction: claim, check, book, answer.
-func (t *tx) pay(ctx context.Context, key string, want Transfer) (Payment, *Refusal, error) {
+func (t *tx) pay(ctx context.Context, key string, want Transfer) (Payment, *RefusalError, error) {
 	c, err := t.claim(ctx, key, want.fingerprint())
 	switch {
 	case err != nil:
@@ -81,9 +81,9 @@ func (t *tx) pay(ctx context.Context, key string, want Transfer) (Payment, *Refu
 }
 
 // check locks both accounts, always in the same order, and looks whether the money can move.
-func (t *tx) check(ctx context.Context, want Transfer) (*Refusal, error) {
+func (t *tx) check(ctx context.Context, want Transfer) (*RefusalError, error) {
 	found := map[string]int64{}
-	var no *Refusal
+	var no *RefusalError
 	rows, err := t.rows(ctx, `select id, kind, currency, balance from accounts where id in ($1, $2) order by id {lock}`, want.From, want.To)
 	err = each(rows, err, func(r *sql.Rows) error {
 		var id, kind, currency string
@@ -94,9 +94,9 @@ func (t *tx) check(ctx context.Context, want Transfer) (*Refusal, error) {
 		found[id] = balance
 		switch {
 		case currency != want.Currency:
-			no = &Refusal{"currency_mismatch", fmt.Sprintf("account %s is kept in %s, not %s", id, currency, want.Currency)}
+			no = &RefusalError{"currency_mismatch", fmt.Sprintf("account %s is kept in %s, not %s", id, currency, want.Currency)}
 		case id == want.From && kind != "equity" && balance < want.Amount:
-			no = &Refusal{"insufficient_funds", fmt.Sprintf("account %s does not hold %d", id, want.Amount)}
+			no = &RefusalError{"insufficient_funds", fmt.Sprintf("account %s does not hold %d", id, want.Amount)}
 		}
 		return nil
 	})
@@ -105,7 +105,7 @@ func (t *tx) check(ctx context.Context, want Transfer) (*Refusal, error) {
 	}
 	for _, id := range []string{want.From, want.To} {
 		if _, ok := found[id]; !ok {
-			return &Refusal{"unknown_account", fmt.Sprintf("there is no account %s", id)}, nil
+			return &RefusalError{"unknown_account", fmt.Sprintf("there is no account %s", id)}, nil
 		}
 	}
 	return no, nil

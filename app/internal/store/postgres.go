@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"time"
@@ -30,11 +31,9 @@ func openPostgres(dsn string) (*sql.DB, dialect, error) {
 		return nil, nil, fmt.Errorf("open the store: %w", err)
 	}
 	cfg.ConnectTimeout = 3 * time.Second
-	for name, value := range map[string]string{
+	maps.Copy(cfg.RuntimeParams, map[string]string{
 		"lock_timeout": "2s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s",
-	} {
-		cfg.RuntimeParams[name] = value
-	}
+	})
 	db := stdlib.OpenDB(*cfg)
 	db.SetMaxOpenConns(postgresConns)
 	db.SetMaxIdleConns(postgresConns)

@@ -20,7 +20,7 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// Errors a caller may branch on. Refusals (no money, no such account…) are *Refusal.
+// Errors a caller may branch on. Refusals (no money, no such account…) are *RefusalError.
 var (
 	// ErrNotFound: there is no such row.
 	ErrNotFound = errors.New("not found")
@@ -35,10 +35,10 @@ var (
 	ErrFenced = errors.New("the lease was lost")
 )
 
-// Refusal is a final no: repeated under the same idempotency key it stays the same.
-type Refusal struct{ Code, Message string }
+// RefusalError is a final no: repeated under the same idempotency key it stays the same.
+type RefusalError struct{ Code, Message string }
 
-func (r *Refusal) Error() string { return r.Message }
+func (r *RefusalError) Error() string { return r.Message }
 
 // dialect is all that differs between the databases.
 type dialect interface {
@@ -158,7 +158,7 @@ func (s *Store) once(ctx context.Context, fn func(context.Context, *tx) error) e
 		return fmt.Errorf("begin: %w", err)
 	}
 	t := &tx{Tx: begun, s: s}
-	defer t.Rollback()
+	defer func() { _ = t.Rollback() }() // does nothing after a commit
 	if err := fn(ctx, t); err != nil {
 		return err
 	}
