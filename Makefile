@@ -2,19 +2,19 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz images clean
+.PHONY: help demo test check bench fuzz images e2e e2e-full clean
 
 FUZZTIME ?= 20s
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## two pods with a real Envoy, replaced under load: with nothing, with sleep 5, with drain-agent
 	go run ./scripts/demo
 
 test: ## every test, with the race detector; fetches a real Envoy into a cache the first time
 	go run ./scripts/envoy path
-	go test -race -shuffle=on ./...
+	go test -race -shuffle=on -timeout 20m ./...
 
 check: ## formatting, linters, module files, known vulnerabilities, repository rules
 	tools/run gofumpt -l -d . | (! grep . >&2) || { echo 'not formatted: tools/run golangci-lint fmt' >&2; exit 1; }
@@ -40,6 +40,12 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 
 images: ## both container images: with docker where its daemon answers, else without; the result is run
 	scripts/images/build
+
+e2e: ## the same scenarios on a real kubelet on this machine (root, Linux; under 10 minutes once it is built)
+	scripts/e2e/run
+
+e2e-full: ## the long form of e2e, with the baselines beside it (about 40 minutes)
+	scripts/e2e/run --long
 
 clean: ## remove what the targets left in the tree
 	rm -rf bin dist coverage.out
