@@ -1,0 +1,190 @@
+package rollout
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/drain-agent/drain-agent/agent/timeline"
+)
+
+//go:embed page.html
+var pageText string
+
+// Size of a chart in SVG units.
+const (
+	chartWidth  = 800.0
+	chartHeight = 120.0
+)
+
+// chart is one drain, ready for drawing: every x is on the common time axis of the page.
+type chart struct {
+	Row
+	Bars   []bar // phases
+	Blind  []bar // when a source could not be read
+	Line   string
+	Area   string
+	Peak   int64
+	Hooks  []bar
+	Facts  []fact
+	Unread bool // nobody could read anything in flight
+}
+
+type bar struct {
+	Name     string
+	X, Width float64
+	MS       int64
+}
+
+// Y is where the n-th hook's bar stands.
+func (bar) Y(n int) int { return 148 + 8*min(n, 6) }
+
+type fact struct {
+	X    float64
+	Text string
+}
+
+type page struct {
+	Summary
+	Charts        []chart
+	Width, Height float64
+	Ticks         []fact
+	Held, Outcome string
+	P50, P95, Max string
+	LateText      string
+	Phases        []string
+}
+
+// Page writes one HTML page that needs nothing else: no script, no font, no network.
+func Page(w io.Writer, drains []*Drain) error {
+	s := Summarise(drains)
+	whole := int64(1000)
+	for _, d := range drains {
+		whole = max(whole, total(d))
+	}
+	whole = min(whole, 1e9)
+	p := page{
+		Summary: s, Width: chartWidth, Height: chartHeight, Held: Counts(s.Held), Outcome: Counts(s.Outcomes),
+		P50: Seconds(s.P50MS), P95: Seconds(s.P95MS), Max: Seconds(s.LongestMS), LateText: fmt.Sprint(s.Late) + unread(s.LateUnread),
+		Phases: []string{"confirming", "holding", "announcing", "draining", "settling", "stopping"},
+	}
+	for i := range 9 {
+		at := whole * int64(i) / 8
+		p.Ticks = append(p.Ticks, fact{x(at, whole), Seconds(at)})
+	}
+	for _, d := range drains {
+		p.Charts = append(p.Charts, newChart(d, whole))
+	}
+	t, err := template.New("page").Parse(pageText)
+	if err != nil {
+		return fmt.Errorf("read the page's template: %w", err)
+	}
+	return t.Execute(w, p)
+}
+
+func total(d *Drain) int64 {
+	ms := int64(0)
+	if d.Verdict != nil {
+		ms = d.Verdict.TotalMS
+	}
+	if n := len(d.Events); n > 0 {
+		ms = max(ms, d.Events[n-1].ElapsedMS)
+	}
+	return ms
+}
+
+func x(ms, whole int64) float64 { return chartWidth * float64(min(max(ms, 0), whole)) / float64(whole) }
+
+func newChart(d *Drain, whole int64) chart {
+	c := chart{Row: NewRow(d)}
+	end := total(d)
+	span := func(name string, from, to int64) bar {
+		return bar{name, x(from, whole), max(x(to, whole)-x(from, whole), 1), to - from}
+	}
+	phase, since := "", int64(0)
+	for _, e := range d.Events {
+		if e.From == e.To || e.To == "" {
+			continue
+		}
+		if phase != "" {
+			c.Bars = append(c.Bars, span(phase, since, e.ElapsedMS))
+		}
+		phase, since = e.To, e.ElapsedMS
+	}
+	if phase != "" && phase != "finished" {
+		c.Bars = append(c.Bars, span(phase, since, end))
+	}
+	held := map[string]int64{}
+	for _, e := range d.Events {
+		if name, ok := strings.CutPrefix(e.Action, timeline.Hold("")); ok {
+			if _, is := held[name]; !is {
+				held[name] = e.ElapsedMS
+			}
+		} else if name, ok := strings.CutPrefix(e.Action, timeline.Answer("")); ok {
+			c.Hooks = append(c.Hooks, span(name, held[name], e.ElapsedMS))
+			delete(held, name)
+		} else if e.Action != "" {
+			c.Facts = append(c.Facts, fact{x(e.ElapsedMS, whole), fmt.Sprintf("+%s %s %s", Seconds(e.ElapsedMS), e.Action, e.Result)})
+		}
+	}
+	c.curve(d, whole, end)
+	return c
+}
+
+// curve draws the number in flight as steps, and shades the times at which a source that could be read once could not.
+func (c *chart) curve(d *Drain, whole, end int64) {
+	var points [][2]int64
+	if d.Verdict != nil {
+		points = d.Verdict.InFlightCurve
+	}
+	proxy := slices.ContainsFunc(d.Events, func(e timeline.Event) bool { return e.ProxyInFlight != nil })
+	app := slices.ContainsFunc(d.Events, func(e timeline.Event) bool { return e.AppInFlight != nil })
+	for i, e := range d.Events {
+		unread := proxy && e.ProxyInFlight == nil || app && e.AppInFlight == nil
+		switch {
+		case e.To == "finished":
+		case unread:
+			to := end
+			if i+1 < len(d.Events) {
+				to = d.Events[i+1].ElapsedMS
+			}
+			for _, point := range points { // read again before the next event
+				if point[0] > e.ElapsedMS && point[0] < to {
+					to = point[0]
+				}
+			}
+			c.Blind = append(c.Blind, bar{"", x(e.ElapsedMS, whole), x(to, whole) - x(e.ElapsedMS, whole), to - e.ElapsedMS})
+		case d.Verdict == nil && (proxy || app):
+			points = append(points, [2]int64{e.ElapsedMS, max(value(e.ProxyInFlight), value(e.AppInFlight))})
+		}
+	}
+	if len(points) == 0 {
+		c.Unread = true
+		return
+	}
+	for _, point := range points {
+		c.Peak = max(c.Peak, point[1])
+	}
+	y := func(n int64) float64 { return chartHeight - 4 - (chartHeight-12)*float64(n)/float64(max(c.Peak, 1)) }
+	var line strings.Builder
+	last := points[0]
+	for i, point := range points {
+		if i > 0 {
+			fmt.Fprintf(&line, "%.1f,%.1f ", x(point[0], whole), y(last[1]))
+		}
+		fmt.Fprintf(&line, "%.1f,%.1f ", x(point[0], whole), y(point[1]))
+		last = point
+	}
+	c.Line = strings.TrimSpace(line.String())
+	c.Area = fmt.Sprintf("%.1f,%.1f %s %.1f,%.1f", x(points[0][0], whole), chartHeight-4, c.Line, x(last[0], whole), chartHeight-4)
+}
+
+func value(n *int64) int64 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
