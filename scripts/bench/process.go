@@ -22,7 +22,9 @@ import (
 func (b *bench) memory(ctx context.Context) ([]figure, error) {
 	rss := figure{Name: "memory of an idle agent, resident", Unit: "MiB", Goal: "≤ 24", Rows: []row{{Who: "drain-agent"}, {Who: "Envoy beside it"}}}
 	anonymous := figure{Name: "memory of an idle agent, anonymous", Unit: "MiB", Goal: "≤ 8", Rows: []row{{Who: "drain-agent"}, {Who: "Envoy beside it"}}}
-	_, err := b.sample(ctx, b.agent(), func(ctx context.Context, p *pod.Pod) (float64, error) {
+	v := b.agent()
+	v.steady = true
+	_, err := b.sample(ctx, v, func(ctx context.Context, p *pod.Pod) (float64, error) {
 		if err := pause(ctx, 10*time.Second); err != nil {
 			return 0, err
 		}
