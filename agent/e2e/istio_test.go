@@ -43,6 +43,9 @@ func TestIstioRows(t *testing.T) {
 	}
 	for _, where := range []string{"native", "classic"} {
 		for name, row := range rows {
+			if where == "classic" && name == "9 short grace" {
+				continue // a classic agent has its only SIGTERM at the beginning: nothing tells it that the grace is over
+			}
 			t.Run(where+" row "+name, row)
 		}
 		for _, version := range versions() {

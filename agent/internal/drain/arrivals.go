@@ -39,6 +39,26 @@ func (a *Arrivals) see(p *Policy, s *State, r Reading) {
 	}
 }
 
+// seeRequests takes a new reading of the request counter. A request that came while every look at the sockets found no connection
+// came on one that was opened and closed between two looks: a new connection all the same.
+func (s *State) seeRequests(p *Policy, r Reading) {
+	before := s.Requests.Last.At
+	s.Requests.see(p, s, r)
+	if s.Requests.LastAt == r.At && s.Empty && s.EmptySince <= before && s.Sockets.Conns.Fresh(s.Now) {
+		s.Peers.arrived(p, s, r.At, 1)
+	}
+}
+
+func (s *State) seeSockets(p *Policy, sample SocketSample) {
+	s.Sockets = sample
+	s.Peers.see(p, s, sample.NewConns)
+	empty := sample.Conns.Known && sample.Conns.N == 0
+	if empty && !s.Empty {
+		s.EmptySince = sample.Conns.At
+	}
+	s.Empty = empty
+}
+
 func (a *Arrivals) arrived(p *Policy, s *State, at time.Duration, n int64) {
 	if s.Phase.Terminating() {
 		a.Count += n

@@ -114,7 +114,7 @@ func (w *world) clone() *world {
 
 // TestExploration plays input orders breadth first for as long as EXPLORE says (a Go duration, 60 s in the nightly run).
 func TestExploration(t *testing.T) {
-	budget := 5 * time.Second
+	budget := 10 * time.Second
 	if text := os.Getenv("EXPLORE"); text != "" {
 		var err error
 		if budget, err = time.ParseDuration(text); err != nil {

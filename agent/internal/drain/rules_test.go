@@ -170,6 +170,36 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"announce-max", "answer app", "verdict clean", "!quiet-max"},
 		},
+		"requests on connections that no look at the sockets sees are new connections": {
+			play: func(w *world) {
+				w.newConns, w.conns, w.sockConns, w.sockNew = Count{}, Count{}, Known(0), Known(0)
+				w.run(10*sec, nil)
+				w.stop()
+				w.onPoll = func(w *world) {
+					if w.now < 14*sec {
+						w.rqs = Known(int64((w.now - 10*sec) / (200 * ms)))
+					}
+				}
+				w.run(13900*ms, nil)
+				w.note("still coming")
+				w.run(60*sec, nil)
+			},
+			want: []string{"announce-max", "still coming", "answer app", "verdict clean", "!quiet-max"},
+		},
+		"a request on a kept-alive connection is no new connection": {
+			play: func(w *world) {
+				w.newConns, w.conns, w.sockConns, w.sockNew = Count{}, Count{}, Known(1), Known(0)
+				w.run(10*sec, nil)
+				w.stop()
+				w.onPoll = func(w *world) {
+					if w.now > 10300*ms {
+						w.rqs, w.sockConns = Known(1), Known(0)
+					}
+				}
+				w.run(60*sec, nil)
+			},
+			want: []string{"10.500s  announcing -> draining: no new connection", "answer app"},
+		},
 		"nobody can tell the arrivals: quiet-max, and said so": {
 			play: func(w *world) {
 				w.newConns, w.rqs, w.conns = Count{}, Count{}, Count{}

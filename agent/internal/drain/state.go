@@ -33,11 +33,13 @@ type State struct {
 	Facts   ProxyFacts
 	FactsAt time.Duration
 
-	Conns    Arrivals // new connections, from the listeners' counters
-	Peers    Arrivals // new connections, from the sockets
-	Requests Arrivals
-	Idle     IdleRate
-	Load     Load // as it was at T0
+	Conns      Arrivals // new connections, from the listeners' counters
+	Peers      Arrivals // new connections, from the sockets
+	Requests   Arrivals
+	Empty      bool          // the sockets' last looks found no connection open
+	EmptySince time.Duration // the first of those looks
+	Idle       IdleRate
+	Load       Load // as it was at T0
 
 	Want    Actions       // to be in force
 	Asked   Actions       // under way

@@ -42,14 +42,13 @@ func (s *State) take(p *Policy, in Input) {
 	case ProxySampled:
 		s.Proxy = in.Proxy
 		s.Conns.see(p, s, in.Proxy.NewConns)
-		s.Requests.see(p, s, in.Proxy.Requests)
+		s.seeRequests(p, in.Proxy.Requests)
 		if s.Phase == Serving || s.Phase == Maintenance {
 			s.Idle.see(in.Proxy.Requests)
 		}
 		s.takeLoad(p)
 	case SocketsSampled:
-		s.Sockets = in.Sockets
-		s.Peers.see(p, s, in.Sockets.NewConns)
+		s.seeSockets(p, in.Sockets)
 		s.takeLoad(p)
 	case AppSampled:
 		if in.Source < MaxSources {
