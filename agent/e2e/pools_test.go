@@ -104,13 +104,14 @@ func TestPoolsOfIdleConnections(t *testing.T) {
 		warmUp  time.Duration
 		lost    int64         // at most
 		holding time.Duration // at most; 0: not judged
+		waiting time.Duration // at least: an app that stops gracefully hides what stopping early would cost another
 	}{
 		"reused every 8 to 12 s": {
 			pause: func() time.Duration { return 8*time.Second + time.Duration(rand.Float64()*float64(4*time.Second)) }, warmUp: 32 * time.Second,
 		},
 		// the calibration table has a mean loss of 0.5 a stop for this pool: five is far outside
 		"Poisson, mean 10 s": {
-			pause: func() time.Duration { return time.Duration(rand.ExpFloat64() * float64(10*time.Second)) }, warmUp: 32 * time.Second, lost: 5,
+			pause: func() time.Duration { return time.Duration(rand.ExpFloat64() * float64(10*time.Second)) }, warmUp: 32 * time.Second, lost: 5, waiting: 8 * time.Second,
 		},
 		"never used again": {pause: func() time.Duration { return -1 }, warmUp: 20 * time.Second, holding: 4 * time.Second},
 	}
@@ -138,6 +139,9 @@ func TestPoolsOfIdleConnections(t *testing.T) {
 			t.Logf("served %d, lost %d, app held %v, idle left %v", served.Load(), lost.Load(), u.held("app"), deref(v.IdleConnectionsLeft))
 			if lost.Load() > tt.lost {
 				t.Errorf("%d requests lost, at most %d", lost.Load(), tt.lost)
+			}
+			if u.held("app") < tt.waiting {
+				t.Errorf("app held for %v, at least %v while its pool comes back", u.held("app"), tt.waiting)
 			}
 			if tt.holding > 0 && u.held("app") > tt.holding {
 				t.Errorf("app held for %v, at most %v", u.held("app"), tt.holding)
