@@ -149,12 +149,18 @@ func (p *Plan) write(e *manifest.Editor, w *manifest.Workload) {
 		}
 	}
 	agent := p.render("agent")
+	var first []string // of the init containers
 	if p.Chained {
-		agent = append(p.render("install"), agent...)
+		first = p.render("install")
+	}
+	if p.Native {
+		first = append(first, agent...)
+	}
+	if first != nil {
+		addItems(e, spec, "initContainers", first)
 	}
 	switch {
 	case p.Native:
-		addItems(e, spec, "initContainers", agent)
 	case p.Wait:
 		e.BeforeItem(manifest.Find(spec, "containers"), 1, "containers", agent)
 	default:
@@ -187,6 +193,10 @@ func addItems(e *manifest.Editor, spec *yaml.Node, list string, items []string) 
 
 func (p *Plan) writeHook(e *manifest.Editor, c *yaml.Node, h hook) {
 	what := "container " + h.container
+	if c.Style&yaml.FlowStyle != 0 && h.chain == nil && manifest.Find(c, "lifecycle") == nil {
+		e.IntoBraces(c, "lifecycle: {preStop: {"+p.braces(h.name)+"}}")
+		return
+	}
 	lines := append([]string{"lifecycle:"}, indented(p.preStop(h))...)
 	if was := manifest.Find(c, "lifecycle"); was != nil {
 		if start := manifest.Find(was, "postStart"); start != nil {

@@ -135,7 +135,7 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 		p.Hooks = append(p.Hooks, h)
 	}
 	for i := range spec.Containers {
-		if c := &spec.Containers[i]; !p.Job || p.Proxy.Where == Regular { // else the app's end is what ends the Job
+		if c := &spec.Containers[i]; !p.Job || p.Proxy.Where == Regular || !p.Native { // else the app's end is what ends the Job
 			add(c)
 		}
 	}

@@ -186,7 +186,8 @@ func (e *Editor) IntoBraces(m *yaml.Node, text string) {
 	if len(m.Content) > 0 {
 		text += ", "
 	}
-	e.edits = append(e.edits, edit{at, at + 1, 0, []string{string(line[:col+1]) + text + string(line[col+1:])}})
+	indent := len(e.lines[at]) - len(strings.TrimLeft(e.lines[at], " "))
+	e.edits = append(e.edits, edit{at, at + 1, indent, []string{string(line[:col+1]) + text + string(line[col+1:])}})
 }
 
 func (e *Editor) insert(line, indent int, lines []string) {
@@ -229,7 +230,7 @@ func (e *Editor) Apply() ([]byte, error) {
 
 // merged returns the edits in the order of their places, insertions at one place as one.
 func (e *Editor) merged() []edit {
-	slices.SortStableFunc(e.edits, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	slices.SortStableFunc(e.edits, func(a, b edit) int { return cmp.Or(cmp.Compare(a.from, b.from), -cmp.Compare(a.indent, b.indent)) }) // what ends deeper ends first
 	var out []edit
 	for _, one := range e.edits {
 		if n := len(out) - 1; n >= 0 && out[n].from == one.from && out[n].to == one.from && one.to == one.from && out[n].indent == one.indent {

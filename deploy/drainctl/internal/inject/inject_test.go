@@ -1,0 +1,318 @@
+package inject_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/drain-agent/drain-agent/agent/budget"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/lint"
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+var update = flag.Bool("update", false, "write the golden files instead of comparing them")
+
+// options are what a user would say; without a token the run makes one.
+func options(name string) inject.Options {
+	o := inject.Options{Image: "drain-agent:dev", Shape: "auto", Proxy: "auto"}
+	switch {
+	case strings.HasPrefix(name, "09-"), strings.HasPrefix(name, "10-"): // hooks of the companions that drain-agent replaces
+		o.ReplaceHooks = []string{"envoy", "shutdown-manager"}
+	case strings.HasPrefix(name, "30-"):
+		o.Preset = "nlb"
+	}
+	return o
+}
+
+func shapes(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("testdata/shapes/*.yaml")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("%d shapes, %v", len(files), err)
+	}
+	texts := map[string][]byte{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[strings.TrimSuffix(filepath.Base(file), ".yaml")] = text
+	}
+	return texts
+}
+
+func TestShapes(t *testing.T) {
+	for name, text := range shapes(t) {
+		for _, shape := range []string{"auto", "classic"} {
+			if name == "13-cronjob" && shape == "classic" {
+				continue // refused: TestWhatCannotBeEditedIsExplained
+			}
+			t.Run(name+"/"+shape, func(t *testing.T) {
+				o := options(name)
+				o.Shape = shape
+				once, reports, err := inject.File(name, text, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				twice, _, err := inject.File(name, once, o)
+				if err != nil || !bytes.Equal(once, twice) {
+					t.Errorf("the second run changes something: %v", err)
+				}
+				back, found, err := manifest.Restore(once)
+				if err != nil || !found || !bytes.Equal(back, text) {
+					t.Errorf("uninject does not return the original (%v)", err)
+				}
+				before, after := pods(t, name, text), pods(t, name, once)
+				if len(reports) == 0 || len(before) != len(after) {
+					t.Fatalf("%d workloads became %d, %d reported", len(before), len(after), len(reports))
+				}
+				for i := range after {
+					judge(t, before[i], after[i], shape)
+				}
+				agrees(t, name, once)
+			})
+		}
+	}
+}
+
+func pods(t *testing.T, name string, text []byte) []*manifest.Workload {
+	t.Helper()
+	docs, err := manifest.Parse(name, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []*manifest.Workload
+	for _, d := range docs {
+		for _, o := range d.Objects {
+			if o.Workload != nil {
+				out = append(out, o.Workload)
+			}
+		}
+	}
+	return out
+}
+
+func names(list []corev1.Container) []string {
+	var out []string
+	for i := range list {
+		out = append(out, list[i].Name)
+	}
+	return out
+}
+
+// judge checks an injected pod against the one that it was.
+func judge(t *testing.T, before, after *manifest.Workload, shape string) {
+	t.Helper()
+	ours := func(name string) bool { return strings.HasPrefix(name, "drain-agent") }
+	was, is := before.Pod.Spec, after.Pod.Spec
+	for list, pair := range map[string][2][]corev1.Container{"containers": {was.Containers, is.Containers}, "initContainers": {was.InitContainers, is.InitContainers}} {
+		if left := slices.DeleteFunc(names(pair[1]), ours); !slices.Equal(left, names(pair[0])) {
+			t.Errorf("%s: %v became %v", list, names(pair[0]), left)
+		}
+	}
+	agents := slices.DeleteFunc(slices.Concat(is.InitContainers, is.Containers), func(c corev1.Container) bool { return c.Name != "drain-agent" })
+	if len(agents) != 1 {
+		t.Fatalf("%d agents", len(agents))
+	}
+	agent := agents[0]
+	if native := agent.RestartPolicy != nil; native != (shape == "auto") {
+		t.Errorf("native: %v", native)
+	}
+	if grace, _ := budget.Flag(agent.Args, "grace-period"); is.TerminationGracePeriodSeconds == nil || grace != fmt.Sprintf("%ds", *is.TerminationGracePeriodSeconds) {
+		t.Errorf("--grace-period=%s, the pod has %v", grace, is.TerminationGracePeriodSeconds)
+	}
+	if is.Volumes[0].Name != "drain-agent" || len(is.Volumes) != len(was.Volumes)+2 {
+		t.Errorf("volumes %v", is.Volumes)
+	}
+	token := after.Pod.Annotations[inject.TokenAnnotation]
+	if shown := agent.Lifecycle.PreStop.HTTPGet.HTTPHeaders[0].Value; token == "" || shown != token {
+		t.Errorf("token %q, the hook shows %q", token, shown)
+	}
+	for key, value := range before.Pod.Annotations {
+		if got := after.Pod.Annotations[key]; got != value && !strings.HasPrefix(got, value+",") {
+			t.Errorf("annotation %s: %q became %q", key, value, got)
+		}
+	}
+}
+
+// agrees lints what came out: nothing that inject answers for may be wrong with it.
+func agrees(t *testing.T, name string, text []byte) {
+	t.Helper()
+	docs, err := manifest.Parse(name, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range lint.Run(docs) {
+		if f.Severity == lint.Error && f.Rule != "uid-1337" && f.Rule != "liveness-fails-in-shutdown" || f.Rule == "probe-through-proxy" || f.Rule == "grace-default" {
+			t.Errorf("lint: %s: %s", f.Rule, f.Message)
+		}
+	}
+}
+
+func TestGolden(t *testing.T) {
+	all := shapes(t)
+	for _, name := range []string{"01-istio-label", "11-helm-web", "12-statefulset-volumes", "14-job-regular-proxy", "15-daemonset-host", "22-uds-admin", "23-flow-lists", "24-comments"} {
+		o := options(name)
+		o.Token = "TOKEN"
+		got, reports, err := inject.File(name, all[name], o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reports {
+			for _, note := range r.Plan.Notes {
+				got = append(got, "# note: "+note+"\n"...)
+			}
+		}
+		golden := filepath.Join("testdata/golden", name+".yaml")
+		if *update {
+			if err := os.WriteFile(golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want, err := os.ReadFile(golden); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not what comes out (%v):\n%s", golden, err, got)
+		}
+	}
+}
+
+func TestHooksAreChainedNeverDropped(t *testing.T) {
+	for hook, want := range map[string]string{
+		`exec: {command: [sh, -c, "curl -X POST localhost/leave"]}`: `'sh' '-c' 'curl -X POST localhost/leave'; /run/drain-agent/drain-agent probe --timeout=30s http://127.0.0.1:9909/prestop/app`,
+		`exec: {command: [/bin/sh, -c, "nginx -s quit"]}`:           `/run/drain-agent/drain-agent probe --timeout=30s http://127.0.0.1:9909/prestop/app; '/bin/sh' '-c' 'nginx -s quit'`,
+		`exec: {command: [sh, -c, "echo it's; sleep 5; true"]}`:     `'sh' '-c' 'echo it'\''s; sleep 5; true'; /run/drain-agent/drain-agent probe --timeout=30s http://127.0.0.1:9909/prestop/app`,
+	} {
+		out, _, err := inject.File("x", []byte(withHook(hook)), options("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := pods(t, "x", out)[0]
+		app := w.Pod.Spec.Containers[0]
+		if got := app.Lifecycle.PreStop.Exec.Command; len(got) != 3 || got[2] != want {
+			t.Errorf("%s became %q", hook, got)
+		}
+		if len(app.VolumeMounts) != 1 || w.Pod.Spec.InitContainers[0].Name != "drain-agent-install" {
+			t.Errorf("%s: the binary is not there: %v", hook, app.VolumeMounts)
+		}
+	}
+	for hook, want := range map[string]string{
+		"sleep: {seconds: 15}":                                  "15s",
+		`exec: {command: [sleep, "7"]}`:                         "7s",
+		`exec: {command: ["/bin/sh", "-c", "sleep 1m"]}`:        "1m0s",
+		`exec: {command: ["bash", "-c", " /bin/sleep 2.5s ;"]}`: "2.5s",
+	} {
+		out, _, err := inject.File("x", []byte(withHook(hook)), options("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := pods(t, "x", out)[0].Pod.Spec.InitContainers[0].Args
+		if got, _ := budget.Flag(args, "propagation"); got != want {
+			t.Errorf("%s: --propagation=%s, want %s", hook, got, want)
+		}
+	}
+	for _, hook := range []string{"httpGet: {path: /leave, port: 8080}", "exec: {command: [/leave, now]}"} {
+		_, _, err := inject.File("x", []byte(withHook(hook)), options("x"))
+		if err == nil || !strings.Contains(err.Error(), "--replace-hook=app") {
+			t.Errorf("%s: %v", hook, err)
+		}
+	}
+}
+
+func withHook(hook string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  terminationGracePeriodSeconds: 30\n  containers:\n  - name: app\n    image: a\n    lifecycle:\n      preStop:\n        " +
+		hook + "\n  - name: envoy\n    image: envoyproxy/envoy:v1\n"
+}
+
+func TestWhatCannotBeEditedIsExplained(t *testing.T) {
+	pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n"
+	for text, want := range map[string]string{
+		pod + "  containers:\n  - name: app\n    image: a\n":                                                                                          "no Envoy found",
+		pod + "  containers: [{name: app, image: a}, {name: envoy, image: envoy}]\n":                                                                  "write one key a line",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: {{ .Values.name }}}\n":                                                                           "render it first",
+		"kind: Job\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: a\n      - name: envoy\n        image: envoy\n": "cannot see when the work is done",
+		"a: 1\n---\na: b: c\n": "f:3: document 2",
+		pod + "  containers:\n  - name: app\n    image: a\n    image: b\n":                    "already defined",
+		pod + "  containers:\n  - name: a\n    image: envoy\n  - name: b\n    image: envoy\n": "two containers look like Envoy",
+		pod + "  containers:\n  - &e\n    name: envoy\n    image: envoy\n":                    "anchor",
+		pod + "  containers: 7\n": "cannot unmarshal",
+		"x: &a [1]\nkind: Pod\nspec:\n  containers:\n  - name: envoy\n    image: envoy\n    ports: [*b]\n": "unknown anchor",
+	} {
+		o := options("x")
+		if strings.Contains(text, "kind: Job") {
+			o.Shape = "classic"
+		}
+		out, _, err := inject.File("f", []byte(text), o)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "f:") {
+			t.Errorf("%q: error %v, want %q", text, err, want)
+		}
+		if out != nil {
+			t.Errorf("%q: text in spite of the error", text)
+		}
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	for name, text := range shapes(f) {
+		f.Add(text, name[0]%2 == 0)
+	}
+	f.Add([]byte("a: &a [*a]\n"), true)
+	f.Add([]byte("%YAML 1.2\n---\nkind: Pod\r\n---\n...\n"), false)
+	f.Add([]byte("kind: Pod\nspec: {{ toYaml . }}\n"), false)
+	f.Add([]byte("\xff\xfe---\n- - - -\n"), false)
+	f.Fuzz(func(t *testing.T, text []byte, classic bool) {
+		docs, _ := manifest.Parse("f", text) //nolint:errcheck // the texts must survive errors too
+		var joined []byte
+		for _, d := range docs {
+			joined = append(joined, d.Text...)
+		}
+		if !bytes.Equal(joined, text) {
+			t.Fatalf("documents lost: %q", joined)
+		}
+		lint.Run(docs)
+		o := options("x")
+		if classic {
+			o.Shape = "classic"
+		}
+		out, _, err := inject.File("f", text, o)
+		if err != nil {
+			return
+		}
+		original, _, err := manifest.Restore(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, _, err := manifest.Restore(out); err != nil || !bytes.Equal(back, original) {
+			t.Fatalf("not restored: %v", err)
+		}
+		if again, _, err := inject.File("f", out, o); err != nil || !bytes.Equal(again, out) {
+			t.Fatalf("not idempotent: %v", err)
+		}
+	})
+}
+
+// One operation injects 1,000 manifests.
+func BenchmarkThousand(b *testing.B) {
+	all := shapes(b)
+	list := slices.Sorted(func(yield func(string) bool) {
+		for name := range all {
+			if !yield(name) {
+				return
+			}
+		}
+	})
+	for b.Loop() {
+		for i := range 1000 {
+			name := list[i%len(list)]
+			if _, _, err := inject.File(name, all[name], options(name)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
