@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/drain-agent/drain-agent/app/api"
+)
+
+// service is the real payment service, one process with one ledger.
+type service struct {
+	addr     string
+	payments api.PaymentServiceClient
+}
+
+func startService(ctx context.Context, dir string) (*service, error) {
+	binary := filepath.Join(dir, "app")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/drain-agent/drain-agent/app")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the service: %w\n%s", err, out)
+	}
+	port, mgmt, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, binary, "serve", "--host=127.0.0.1", fmt.Sprintf("--port=%d", port), fmt.Sprintf("--mgmt-port=%d", mgmt),
+		"--store=sqlite:"+filepath.Join(dir, "ledger"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the service: %w", err)
+	}
+	s := &service{addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	conn, err := dial(s.addr)
+	if err != nil {
+		return nil, err
+	}
+	s.payments = api.NewPaymentServiceClient(conn)
+	return s, until(ctx, 30*time.Second, func() error {
+		_, err := s.payments.AuditKeys(ctx, &api.AuditKeysRequest{IdempotencyKeys: []string{"none"}})
+		return err
+	})
+}
+
+// dial connects without gRPC's own retries: what is retried here is retried by Envoy.
+func dial(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+}
+
+func freePorts() (a, b int, err error) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer first.Close()
+	second, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer second.Close()
+	return first.Addr().(*net.TCPAddr).Port, second.Addr().(*net.TCPAddr).Port, nil
+}
+
+// replica is a pod of the service as its clients see it: it counts what reaches it, and answers 503 while it is broken.
+type replica struct {
+	addr   string
+	served atomic.Int64
+	broken atomic.Bool
+}
+
+func startReplica(ctx context.Context, backend string) (*replica, error) {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	plain := new(http.Protocols)
+	plain.SetUnencryptedHTTP2(true)
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
+	forward.Transport = &http.Transport{Protocols: plain}
+	r := &replica{addr: socket.Addr().String()}
+	server := &http.Server{Protocols: plain, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.served.Add(1)
+		if r.broken.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		forward.ServeHTTP(w, req)
+	})}
+	go func() { _ = server.Serve(socket) }()
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	return r, nil
+}
