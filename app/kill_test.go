@@ -135,14 +135,14 @@ func killLoop(t *testing.T, bin, dsn string, n int, until bool) ([]string, *clie
 	defer stop()
 	var load sync.WaitGroup
 	var report *client.Report
-	patience := time.Minute
+	patience := 5 * time.Minute // a slow machine is no lost payment
 	if until {
 		patience = time.Second // a key that is stuck stays stuck
 	}
 	load.Go(func() {
 		r, err := client.Run(ctx, client.Config{
 			Target: app.Addr, Rate: 100, Concurrency: 500, Mode: "payments", RetryFor: patience,
-			Timeout: 3 * time.Second, Accounts: 100,
+			Timeout: 10 * time.Second, Accounts: 100,
 		})
 		if err != nil {
 			t.Error(err)

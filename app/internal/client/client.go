@@ -120,7 +120,7 @@ func (r *run) one(n int, due time.Time) {
 
 func (r *run) pay(n int, due time.Time) error {
 	req := r.payment(n)
-	for {
+	for pause := retryPause; ; pause = min(2*pause, maxRetryPause) {
 		ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
 		p, err := r.payments.ProcessPayment(ctx, req)
 		cancel()
@@ -132,7 +132,7 @@ func (r *run) pay(n int, due time.Time) error {
 			return err
 		}
 		r.tally.retried()
-		<-time.After(retryPause/2 + mathrand.N(retryPause))
+		<-time.After(pause/2 + mathrand.N(pause))
 	}
 }
 

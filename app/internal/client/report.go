@@ -14,7 +14,11 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-const retryPause = 20 * time.Millisecond
+// Retries back off: a thousand clients that insist every 20 ms keep a service down that is just coming back.
+const (
+	retryPause    = 20 * time.Millisecond
+	maxRetryPause = time.Second
+)
 
 // quickReconnect finds a restarted service soon; gRPC's default waits a second and more.
 var quickReconnect = grpc.ConnectParams{
