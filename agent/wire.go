@@ -49,7 +49,7 @@ func (w *wires) world() conductor.World {
 		out.Describe, out.Proxy = w.describe, w.proxy
 	}
 	for i, source := range w.c.sources {
-		out.Apps = append(out.Apps, conductor.AppSource{Container: w.c.policy.Sources[i], Spec: source.Spec(), Read: source.Read})
+		out.Apps = append(out.Apps, conductor.AppSource{Container: w.c.policy.Sources[i], Spec: source.Spec(), Read: source.Read, Classes: source.Classes})
 	}
 	watched := map[string]bool{proxyName: w.c.admin != nil}
 	for _, watch := range w.c.watches {
@@ -163,7 +163,7 @@ func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
 		_, _ = w.describe(ctx) // a failure shows in the next sample
 	}
 	look := conductor.ProxyLook{
-		InFlight: s.InFlight, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
+		InFlight: s.InFlight, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
 		Rung: s.Rung, Took: s.Took, Failure: string(s.Failure), Live: drain.Up,
 	}
 	if len(s.Demoted) > 0 {

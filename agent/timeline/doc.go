@@ -42,8 +42,15 @@
 //	arrivals_after_release    requests that came after the first hook was answered; null: unknown
 //	score             when the first hook was answered; null: unknown
 //	held_longest      the container or source waited for longest; "" when nothing was waited for
-//	cut               what was let go with requests in flight → how many; {} when none was seen. A source that could not
-//	                  be read at that moment is not in it
+//	cut               what was in flight when its process ended, or when the agent had to, after it was let go → how many: the
+//	                  last reading before that end, so that what ended within the last polling period is in it too. {}: none
+//	                  was seen. A source that could not be read when its container was let go is not in it.
+//	                  A key is "NAME", or "NAME CLASS" where the source tells the class; what it does not tell stays under
+//	                  "NAME", so that all keys of a NAME add up to its total. "proxy" counts what it had in flight when its own
+//	                  process or the app's ended: a request may stand under "proxy" and under "app".
+//	                  Classes of proxy: requests (HTTP; gRPC, its streams too), websocket, upgrade (WebSocket, CONNECT or
+//	                  another, where more than WebSocket is allowed), tcp, tls (passed through). Those of an app are the
+//	                  values of its metric's labels
 //	trigger           the fact that set T0
 //	reason            why it ended so, in words for people; not to be parsed
 //

@@ -29,7 +29,7 @@ type Verdict struct {
 	Score                 *float64
 
 	HeldLongest string           // the container or source that was waited for longest; empty when none was
-	Cut         map[string]int64 // what was still in flight when it was let go: "proxy", "app", … → how many; what could not be read is absent
+	Cut         map[string]int64 // what did not end before its process did: "app", "proxy websocket", … → how many; what could not be read is absent
 	Trigger     string           // the fact that set T0
 	Reason      string           // why it ended so, in words
 }

@@ -17,6 +17,7 @@ import (
 type ProxyLook struct {
 	InFlight, Conns, NewConns, Requests drain.Count
 
+	Classes map[string]int64 // the part of InFlight whose class can be told
 	Live    drain.Liveness
 	Rung    string        // which rung InFlight came from
 	Note    string        // something a person should know of this look, such as a rung given up
@@ -36,6 +37,7 @@ type AppSource struct {
 	Container drain.ID
 	Spec      string
 	Read      func(context.Context) (drain.Count, error)
+	Classes   func() map[string]int64 // the part of the newest reading whose class can be told; nil tells none
 }
 
 // Watch looks whether a container is still there.
@@ -110,6 +112,8 @@ type message struct {
 	drain.Input
 	call *call  // of a hook
 	text string // the operator's reason, or the name of an unknown container
+
+	classes map[string]int64 // of the reading's count
 }
 
 // New prepares a conductor; nothing runs yet.

@@ -65,6 +65,7 @@ func (c *Conductor) carryOut(ctx context.Context, m message, d drain.Decision, b
 		c.track.asked = m.text
 	default:
 	}
+	c.track.cuts.note(m)
 	c.track.follow(c, d)
 	if d.From != d.To || d.Verdict != drain.None {
 		c.last.Store(&answered{phase: d.To.String(), outcome: cmp.Or(d.Verdict, c.state.Ending).String()})

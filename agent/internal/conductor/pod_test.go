@@ -36,8 +36,10 @@ type pod struct {
 	mu                                     sync.Mutex
 	proxyLook                              ProxyLook
 	inApp                                  drain.Count
+	appClasses                             map[string]int64
 	appErr                                 error
 	appLive                                drain.Liveness
+	appEnds                                func() // runs when it does
 	epoch                                  string
 	readApp                                func(context.Context) // runs before each reading of the app
 	readProxy                              func(context.Context)
@@ -71,7 +73,7 @@ func newPod(t *testing.T, dir string) *pod {
 		Policy: drain.Defaults(), Recorder: timeline.NewRecorder(p.take), Metrics: p.metrics, Poll: 25 * time.Millisecond,
 		World: World{
 			Describe: p.describe, Proxy: p.look, Act: p.act, Journal: filepath.Join(dir, "journal.json"),
-			Apps:    []AppSource{{Container: app, Spec: "fake:app", Read: p.read}},
+			Apps:    []AppSource{{Container: app, Spec: "fake:app", Read: p.read, Classes: p.tell}},
 			Watches: []Watch{{Container: app, Look: p.watch}},
 		},
 	}
@@ -144,7 +146,12 @@ func (p *pod) stopAll() {
 			<-time.After(310 * time.Millisecond) // between two readings
 			switch name {
 			case "app":
-				p.set(func() { p.appLive, p.inApp, p.appErr = drain.Gone, drain.Count{}, fmt.Errorf("refused") })
+				p.set(func() {
+					p.appLive, p.inApp, p.appErr = drain.Gone, drain.Count{}, fmt.Errorf("refused")
+					if p.appEnds != nil {
+						p.appEnds()
+					}
+				})
 			case "proxy":
 				p.set(func() { p.proxyLook = ProxyLook{Live: drain.Gone, Failure: refused} })
 			case "agent":
@@ -205,6 +212,12 @@ func (p *pod) read(ctx context.Context) (drain.Count, error) {
 		return drain.Count{}, err
 	}
 	return p.inApp, nil
+}
+
+func (p *pod) tell() map[string]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.appClasses
 }
 
 func (p *pod) watch(context.Context) (drain.Liveness, error) {

@@ -120,9 +120,9 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 		if proxy := c.cfg.Policy.Proxy(); proxy != drain.Nobody && look.Live != drain.Unseen {
 			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live})
 		}
-		c.send(drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
+		c.deliver(message{classes: look.Classes, Input: drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
 			InFlight: reading(look.InFlight), Conns: reading(look.Conns), NewConns: reading(look.NewConns), Requests: reading(look.Requests),
-		}})
+		}}})
 	}
 }
 
@@ -152,7 +152,11 @@ func (c *Conductor) readApp(i int, source AppSource) func(context.Context, *poll
 			problem = text
 			c.noteProblem(source.Spec, err)
 		}
-		c.send(drain.Input{Kind: drain.AppSampled, Source: i, InFlight: drain.Reading{Count: n, At: at, Every: every}})
+		m := message{Input: drain.Input{Kind: drain.AppSampled, Source: i, InFlight: drain.Reading{Count: n, At: at, Every: every}}}
+		if source.Classes != nil {
+			m.classes = source.Classes()
+		}
+		c.deliver(m)
 	}
 }
 

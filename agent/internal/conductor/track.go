@@ -1,7 +1,6 @@
 package conductor
 
 import (
-	"maps"
 	"strings"
 	"time"
 
@@ -11,27 +10,28 @@ import (
 
 // track gathers, in the course of a drain, what its verdict will say. It decides nothing.
 type track struct {
-	began   bool
-	byHand  bool          // it is an operator's drain, no stop yet
-	t0      time.Duration // of this drain, or when the operator's began; the core forgets it with the last decision
-	trigger string
-	late    *int64 // arrivals after the first answer
-	came    *int64 // new connections since T0
-	phases  map[string]time.Duration
-	last    time.Duration // when follow was called last
-	curve   timeline.Curve
-	waited  map[string]time.Duration // by reason
-	waiting string
-	idle    drain.Count // connections open when the first hook was answered
-	score   *float64    // the same moment's
-	cut     map[string]int64
-	stopped string // why stopping began
-	rung    string // of the newest proxy sample
-	asked   string // the operator's reason
+	began    bool
+	byHand   bool          // it is an operator's drain, no stop yet
+	t0       time.Duration // of this drain, or when the operator's began; the core forgets it with the last decision
+	trigger  string
+	late     *int64 // arrivals after the first answer
+	came     *int64 // new connections since T0
+	phases   map[string]time.Duration
+	last     time.Duration // when follow was called last
+	curve    timeline.Curve
+	waited   map[string]time.Duration // by reason
+	waiting  string
+	idle     drain.Count   // connections open when the first hook was answered
+	score    *float64      // the same moment's
+	stopped  string        // why stopping began
+	stopping time.Duration // when it did
+	cuts     cuts
+	rung     string // of the newest proxy sample
+	asked    string // the operator's reason
 }
 
 func newTrack() track {
-	return track{phases: map[string]time.Duration{}, waited: map[string]time.Duration{}, cut: map[string]int64{}}
+	return track{phases: map[string]time.Duration{}, waited: map[string]time.Duration{}, cuts: newCuts()}
 }
 
 // follow adds up the time since the last decision, and looks at what is in flight when hooks are answered.
@@ -58,14 +58,11 @@ func (t *track) follow(c *Conductor, d drain.Decision) {
 	}
 	t.waiting = waitedFor(&c.cfg.Policy, d.Waiting)
 	if d.To == drain.Stopping && d.From != drain.Stopping {
-		t.stopped = c.because(d.Why)
+		t.stopped, t.stopping = c.because(d.Why), s.Now
 		t.idle = c.openConns(s.Now)
 		if score, known := drain.Score(&c.cfg.Policy, s); known {
 			t.score = &score
 		}
-	}
-	if d.To == drain.Stopping && d.Release != 0 || d.To == drain.Finished {
-		t.cutNow(c)
 	}
 	if t.began && s.T0 == 0 && d.To != drain.Maintenance && d.Verdict == drain.None {
 		t.forget() // it was no stop after all
@@ -80,9 +77,9 @@ func (t *track) begin(at time.Duration, byHand bool) {
 
 // forget keeps only what outlives a drain.
 func (t *track) forget() {
-	rung, asked := t.rung, t.asked
+	rung, asked, cuts := t.rung, t.asked, t.cuts
 	*t = newTrack()
-	t.rung, t.asked = rung, asked
+	t.rung, t.asked, t.cuts = rung, asked, cuts
 }
 
 // waitedFor names who is waited for, without the numbers, so that times add up.
@@ -129,23 +126,6 @@ func (t *track) point(c *Conductor) {
 	t.curve.Add((c.state.Now - t.t0).Milliseconds(), n)
 }
 
-// cutNow notes what is in flight while processes are being let go. A count that reached zero before the end was not cut; one that
-// can no longer be read was as it was last seen.
-func (t *track) cutNow(c *Conductor) {
-	now := map[string]int64{}
-	note := func(name string, r drain.Reading) {
-		if r.Fresh(c.state.Now) {
-			now[name] += r.N
-		}
-	}
-	note("proxy", c.state.Proxy.InFlight)
-	for i, source := range c.cfg.World.Apps {
-		note(c.cfg.Policy.Name(source.Container), c.state.Sources[i])
-	}
-	maps.Copy(t.cut, now)
-	maps.DeleteFunc(t.cut, func(_ string, n int64) bool { return n == 0 })
-}
-
 func (t *track) heldLongest() string {
 	longest, name := time.Duration(0), ""
 	for who, d := range t.waited {
@@ -171,10 +151,10 @@ func (c *Conductor) conclude(d drain.Decision) {
 	v := timeline.Verdict{
 		Time: time.Now(), Level: timeline.LevelInfo, Outcome: d.Verdict.String(), TotalMS: c.total().Milliseconds(),
 		Phases: map[string]int64{}, InFlightCurve: t.curve.Points(), IdleConnectionsLeft: pointer(t.idle), Score: t.score,
-		HeldLongest: t.heldLongest(), Cut: t.cut, Trigger: t.trigger, NewConnectionsAfterT0: t.came, ArrivalsAfterRelease: t.late, Reason: c.because(d.Why),
+		HeldLongest: t.heldLongest(), Cut: map[string]int64{}, Trigger: t.trigger, NewConnectionsAfterT0: t.came, ArrivalsAfterRelease: t.late, Reason: c.because(d.Why),
 	}
 	if t.stopped != "" && d.Verdict != drain.Aborted {
-		v.Reason = t.stopped
+		v.Reason, v.Cut = t.stopped, c.cut()
 	}
 	if d.Verdict.ExitCode() != 0 {
 		v.Level = timeline.LevelError

@@ -1,0 +1,114 @@
+package conductor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+)
+
+// load is what one source last said was in flight.
+type load struct {
+	drain.Reading
+	classes map[string]int64 // the part whose class the source tells
+}
+
+// cuts remembers the last readings before processes end. It outlives no drain that began later: readings carry their time.
+type cuts struct {
+	proxy  load
+	apps   map[int]load      // by source
+	alive  map[drain.ID]load // the proxy's, when that container was last seen to be there
+	broken map[drain.ID]load // the same of those that are gone
+}
+
+func newCuts() cuts {
+	return cuts{apps: map[int]load{}, alive: map[drain.ID]load{}, broken: map[drain.ID]load{}}
+}
+
+// note takes what an input says. A reading that failed leaves the last word to the one before it.
+func (k *cuts) note(m message) {
+	switch m.Kind {
+	case drain.ProxySampled:
+		if m.Proxy.InFlight.Known {
+			k.proxy = load{m.Proxy.InFlight, m.classes}
+		}
+	case drain.AppSampled:
+		if m.InFlight.Known {
+			k.apps[m.Source] = load{m.InFlight, m.classes}
+		}
+	case drain.Seen:
+		k.saw(m.Container, m.Live)
+	default:
+	}
+}
+
+// saw remembers what Envoy had in flight while a container behind it was still there: its end breaks that off at once.
+func (k *cuts) saw(id drain.ID, live drain.Liveness) {
+	switch live {
+	case drain.Up, drain.Leaving:
+		k.alive[id] = k.proxy
+		delete(k.broken, id)
+	case drain.Gone:
+		k.broken[id] = k.alive[id]
+	case drain.Unseen:
+	}
+}
+
+// cut names what was in flight in each process when it ended, or now where that is not seen: the container, and the class
+// where the source tells it. A source counts when it could be read at the time its container was let go, or later.
+func (c *Conductor) cut() map[string]int64 {
+	k, s, p := &c.track.cuts, &c.state, &c.cfg.Policy
+	out := map[string]int64{}
+	own := map[drain.ID]int64{}
+	for i, source := range c.cfg.World.Apps {
+		l := k.apps[i]
+		if l.Fresh(c.letGo(source.Container)) {
+			own[source.Container] += l.N
+			l.addTo(out, p.Name(source.Container))
+		}
+	}
+	proxy := map[string]int64{}
+	if l := k.proxy; l.Fresh(c.letGo(p.Proxy())) {
+		l.addTo(proxy, "proxy")
+	}
+	for id, l := range k.broken {
+		if n, known := own[id]; known && n == 0 || !c.behindProxy(id) || !l.Fresh(s.Hooks[id].UpAt) {
+			continue // where the app had finished, Envoy was sending the last bytes
+		}
+		then := map[string]int64{}
+		l.addTo(then, "proxy")
+		for name, n := range then {
+			proxy[name] = max(proxy[name], n)
+		}
+	}
+	for name, n := range proxy {
+		out[name] += n
+	}
+	return out
+}
+
+// behindProxy reports whether requests may end with this container: it is counted, or nobody is.
+func (c *Conductor) behindProxy(id drain.ID) bool {
+	counted := slices.ContainsFunc(c.cfg.World.Apps, func(a AppSource) bool { return a.Container == id })
+	return id != c.cfg.Policy.Proxy() && (counted || len(c.cfg.World.Apps) == 0)
+}
+
+// letGo is when a container's hook was answered; when all began to be, where it has none.
+func (c *Conductor) letGo(id drain.ID) time.Duration {
+	if id <= drain.Stranger && c.state.Hooks[id].Released {
+		return c.state.Hooks[id].AnsweredAt
+	}
+	return c.track.stopping
+}
+
+// addTo adds the load to what is named so far.
+func (l load) addTo(out map[string]int64, who string) {
+	rest := l.N
+	for class, n := range l.classes {
+		out[who+" "+class] += n
+		rest -= n
+	}
+	if rest > 0 {
+		out[who] += rest
+	}
+}

@@ -1,0 +1,117 @@
+package conductor
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+)
+
+// What was in flight when a process ended was cut, by class; what ended before it was not.
+func TestCutIsWhatDidNotEndInTime(t *testing.T) {
+	type classes = map[string]int64
+	answered := func(p *pod) func() bool { return func() bool { return p.said("answer app") } }
+	tests := map[string]struct {
+		noSource bool
+		flicker  bool         // one look meets no listener
+		then     func(p *pod) // once the app was let go, 310 ms before it ends
+		appEnds  func(p *pod)
+		want     classes
+	}{
+		"the app breaks it off": {
+			appEnds: func(p *pod) { p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil },
+			want:    classes{"proxy": 1, "proxy websocket": 2, "app": 2, "app grpc_stream": 1},
+		},
+		"the app breaks it off, nobody counts there": {
+			noSource: true,
+			appEnds:  func(p *pod) { p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil },
+			want:     classes{"proxy": 1, "proxy websocket": 2},
+		},
+		"all of it ends in time": {
+			then: func(p *pod) {
+				p.inApp, p.appClasses, p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil, drain.Known(0), nil
+			},
+		},
+		"a part ends in time": {
+			then: func(p *pod) {
+				p.inApp, p.appClasses, p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(1), nil, drain.Known(1), nil
+			},
+			appEnds: func(p *pod) { p.proxyLook.InFlight = drain.Known(0) },
+			want:    classes{"proxy": 1, "app": 1},
+		},
+		"the last bytes leave envoy after the app's end": {
+			then: func(p *pod) {
+				p.inApp, p.appClasses, p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil, drain.Known(1), nil
+			},
+			appEnds: func(p *pod) { p.proxyLook.InFlight = drain.Known(0) },
+		},
+		"all of it ends in time, after a look that met no listener": {
+			noSource: true, flicker: true,
+			then: func(p *pod) { p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil },
+		},
+		"envoy is cut": {
+			then: func(p *pod) {
+				p.inApp, p.appClasses, p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil, drain.Known(1), classes{"tcp": 1}
+			},
+			want: classes{"proxy tcp": 1},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, p *pod) {
+				p.inApp, p.appClasses = drain.Known(3), classes{"grpc_stream": 1}
+				p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(3), classes{"websocket": 2}
+				if tt.noSource {
+					p.cfg.World.Apps = nil
+					p.cfg.Policy.Sources = nil
+				}
+				if tt.appEnds != nil {
+					p.appEnds = func() { tt.appEnds(p) }
+				}
+				p.stopped()
+				p.until("the app is let go", answered(p))
+				if tt.flicker {
+					p.set(func() { p.appLive = drain.Gone })
+					p.pass(30 * time.Millisecond)
+					p.set(func() { p.appLive = drain.Up })
+				}
+				if tt.then != nil {
+					p.set(func() { tt.then(p) })
+				}
+				p.code()
+				if v := p.verdict(); v.Outcome != "deadline" || !maps.Equal(v.Cut, tt.want) {
+					t.Errorf("%s, cut %v, want %v", v.Outcome, v.Cut, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// Nothing was cut where no process ended, and what could not be read when its process was let go is not named.
+func TestCutNamesNothingElse(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.inApp = drain.Known(3)
+		p.start()
+		p.pass(time.Second)
+		for _, name := range []string{"app", "proxy", "agent"} {
+			p.hook(name) // by anybody
+		}
+		p.until("aborted", func() bool { return len(p.verdicts()) == 1 })
+		if v := p.verdict(); v.Outcome != "aborted" || len(v.Cut) != 0 {
+			t.Errorf("%s, cut %v", v.Outcome, v.Cut)
+		}
+	})
+	bubble(t, func(t *testing.T, p *pod) {
+		p.inApp = drain.Known(3)
+		p.start()
+		p.pass(time.Second)
+		p.stopAll()
+		p.pass(5 * time.Second)
+		p.set(func() { p.inApp = drain.Count{} })
+		p.code()
+		if v := p.verdict(); v.Outcome != "deadline" || len(v.Cut) != 0 {
+			t.Errorf("%s, cut %v", v.Outcome, v.Cut)
+		}
+	})
+}
