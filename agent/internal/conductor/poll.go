@@ -22,6 +22,7 @@ type poller struct {
 	read     func(ctx context.Context, p *poller, at time.Duration)
 	every    time.Duration // from the beginning of the newest reading to that of the next
 	failures int           // in a row
+	took     time.Duration // what the newest reading cost that did not fail
 }
 
 func (c *Conductor) makePollers() {
@@ -82,7 +83,8 @@ func (p *poller) run(ctx context.Context) {
 func (p *poller) pace(took time.Duration, failure string) time.Duration {
 	if failure == "" {
 		p.failures = 0
-		p.every = max(p.c.cfg.Poll, courtesy*took)
+		p.every = max(p.c.cfg.Poll, courtesy*min(took, p.took)) // one slow answer may have been anybody's fault
+		p.took = took
 		return p.every
 	}
 	p.failures++
