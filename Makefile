@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz images e2e e2e-full clean
+.PHONY: help demo test check bench fuzz images e2e e2e-full soak clean
 
 FUZZTIME ?= 20s
 
@@ -46,6 +46,10 @@ e2e: ## the same scenarios on a real kubelet on this machine (root, Linux; under
 
 e2e-full: ## the long form of e2e, with the baselines beside it (about 40 minutes)
 	scripts/e2e/run --long
+
+soak: ## the long proofs: 500 SIGKILLs of the payment service, a minute of input orders, 300 stops a cell
+	APP_KILLS=500 go test -count=1 -run SIGKILL -timeout 2h ./app
+	EXPLORE=60s STOPS=300 go test -count=1 -v -run 'Exploration|ScoreCalibration' ./agent/internal/drain
 
 clean: ## remove what the targets left in the tree
 	rm -rf bin dist coverage.out
