@@ -19,6 +19,7 @@ import (
 // Row 6: a request that never ends uses up the grace period. The verdict stands in the pod's status before kubelet kills
 // anybody, and the hooks are answered in order.
 func TestGraceExhausted(t *testing.T) {
+	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).replicas(1).grace(20).start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]
@@ -83,6 +84,7 @@ func verdictCameFirst(t *testing.T, v timeline.Verdict, last corev1.Pod) {
 
 // A grace period shorter than the one in the manifest (row 7): hooks in order and a verdict that says so.
 func TestShorterGraceThanConfigured(t *testing.T) {
+	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]

@@ -19,6 +19,7 @@ import (
 // Row 7: where nobody can be saved, the agent must not make it worse: a pod with it stops as soon as one without it. The two
 // run side by side; a second is for kubelet, which looks at its pods once a second.
 func TestNoLaterThanWithoutAgent(t *testing.T) {
+	t.Parallel()
 	ownNode(t)
 	for _, way := range []struct {
 		name string
@@ -30,6 +31,7 @@ func TestNoLaterThanWithoutAgent(t *testing.T) {
 		{"hard eviction", overfill},
 	} {
 		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
 			with := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))), way.stop)
 			without := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))).withoutAgent(), way.stop)
 			t.Logf("with the agent %v, without %v", with, without)
@@ -83,6 +85,7 @@ func stopTime(t *testing.T, w *workload, stop func(*testing.T, corev1.Pod)) time
 
 // The agent is killed in mid-drain, as for lack of memory: the app is told to stop at once and still finishes what it has.
 func TestAgentKilledInMidDrain(t *testing.T) {
+	t.Parallel()
 	ownNode(t)
 	w := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
 	seen := watch(t, w.ns)
@@ -135,6 +138,7 @@ func reaches(t *testing.T, log *follower, phase string) {
 
 // A new revision whose agent cannot run must not replace a pod that serves.
 func TestBrokenAgentStallsTheRollout(t *testing.T) {
+	t.Parallel()
 	for _, broken := range []struct {
 		name  string
 		spoil func(*corev1.Container)

@@ -27,7 +27,8 @@ func (w *workload) resolve(t *testing.T, service *workload) *workload {
 
 // Row 5, Job completion with native sidecars: the Job ends as its app does, and the stop of its pod has a verdict.
 func TestJob(t *testing.T) {
-	service := load(t, "native", namespace(t, "restricted")).start(t)
+	t.Parallel()
+	service := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
 	for _, row := range []struct {
 		name, arg string
 		code      int32
@@ -59,6 +60,7 @@ func TestJob(t *testing.T) {
 
 // The same with regular containers, which nobody would stop: --exit-with=app. Agent and proxy end by themselves, with 0.
 func TestClassicJob(t *testing.T) {
+	t.Parallel()
 	ownNode(t)
 	for _, row := range []struct {
 		name   string
@@ -103,7 +105,8 @@ func classicJob(w *workload) *workload {
 
 // An Envoy without an app: the requests it forwards are waited for, and a rollout of it loses none.
 func TestGateway(t *testing.T) {
-	service := load(t, "native", namespace(t, "restricted")).start(t)
+	t.Parallel()
+	service := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
 	w := load(t, "gateway", namespace(t, "restricted")).resolve(t, service).replicas(1).start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]

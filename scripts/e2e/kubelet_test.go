@@ -34,6 +34,7 @@ func TestKubeletRestartsInMidDrain(t *testing.T) {
 // Row 11: a pod is deleted while one of its containers is being restarted. Kubelet stops the pod only when our hold of that
 // container has ended, so the hold is short.
 func TestDeletedWhileAContainerRestarts(t *testing.T) {
+	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).replicas(1)
 	w.container("app").LivenessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(8090)}},

@@ -10,6 +10,7 @@ import (
 
 // The API server takes every manifest as it stands, and has nothing to say about its security.
 func TestManifestsAreAccepted(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"native", "classic", "job", "gateway", "good-service", "better-service"} {
 		t.Run(name, func(t *testing.T) {
 			ns := namespace(t, "restricted")

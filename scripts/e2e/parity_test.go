@@ -33,6 +33,7 @@ type stage interface {
 
 // Row 9: podsim tells the truth. What happens to a pod in ten scenarios is the same as on a real kubelet, in the same order.
 func TestPodsimAgreesWithKubelet(t *testing.T) {
+	t.Parallel()
 	ownNode(t)
 	four := 4 * time.Second
 	for _, scenario := range []struct {
@@ -53,6 +54,7 @@ func TestPodsimAgreesWithKubelet(t *testing.T) {
 		{"agent killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "drain-agent") }},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
+			t.Parallel()
 			var timelines [2][]step
 			for i, begin := range []func(*testing.T, *workload) stage{onKubelet, onPodsim} {
 				w := load(t, scenario.shape, namespaceFor(t, i == 0))

@@ -13,6 +13,7 @@ import (
 
 // Row 8: kubelet itself asks, in each of its three ways, before, during and after a drain.
 func TestProbesByKubelet(t *testing.T) {
+	t.Parallel()
 	service := "readiness"
 	ways := map[string]corev1.ProbeHandler{
 		"http": {HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(9909)}},
@@ -47,6 +48,7 @@ func TestProbesByKubelet(t *testing.T) {
 
 // During a pod's stop readiness is what --fail-readiness says: left alone, or failing from the drain on.
 func TestReadinessDuringAPodStop(t *testing.T) {
+	t.Parallel()
 	for _, when := range []string{"never", "draining"} {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()

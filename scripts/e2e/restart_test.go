@@ -15,6 +15,7 @@ import (
 
 // Row 4: kubelet calls the stop hook of a container that fails its liveness probe, in a pod that lives on. Nothing is drained.
 func TestLivenessRestart(t *testing.T) {
+	t.Parallel()
 	ownNode(t)
 	quick := func(path string, port int, grace int64) *corev1.Probe {
 		return &corev1.Probe{
@@ -32,6 +33,7 @@ func TestLivenessRestart(t *testing.T) {
 		{"drain-agent", quick("/livez", 9909, 5), func(t *testing.T, pod corev1.Pod) { signal(t, pod, "drain-agent", syscall.SIGSTOP) }},
 	} {
 		t.Run(row.container, func(t *testing.T) {
+			t.Parallel()
 			w := load(t, "native", namespace(t, "restricted")).replicas(1)
 			w.container(row.container).LivenessProbe = row.probe
 			w.start(t)

@@ -19,6 +19,7 @@ func countBytes(r io.Reader) (int, error) {
 
 // Row 10: the only replica goes and nobody takes its place. While its hook is held, nobody is refused.
 func TestSingleReplica(t *testing.T) {
+	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).replicas(1).start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]

@@ -12,6 +12,7 @@ import (
 
 // Row 3, the article's first test: an app that needs 45 s to start.
 func TestStartupRace(t *testing.T) {
+	t.Parallel()
 	t.Run("bad service ends in CrashLoopBackOff", func(t *testing.T) {
 		t.Parallel()
 		ns := namespace(t, "baseline")
@@ -55,6 +56,7 @@ func crashLoops(states []podState) bool {
 // The app never starts before its proxy answers, in either shape. This Envoy takes 5 s to be ready: it waits that long for
 // clusters from a server that does not exist.
 func TestAppStartsAfterItsProxy(t *testing.T) {
+	t.Parallel()
 	const delay = 5 * time.Second
 	for _, shape := range []string{"native", "classic"} {
 		t.Run(shape, func(t *testing.T) {
