@@ -73,7 +73,7 @@ func (s *source) run(cmd *cobra.Command) error {
 	reader := &rollout.Reader{}
 	if s.follow {
 		reader.Line = func(pod string, line timeline.Line) { fmt.Fprintf(out, "%s %s\n", pod, line.Text()) }
-		reader.Done = func(d *rollout.Drain) { _ = s.drawOne(out, d) } //nolint:errcheck // a terminal that is gone ends the command by SIGPIPE
+		reader.Done = func(d *rollout.Drain) { _ = s.drawOne(out, d) } // a terminal that is gone ends the command by SIGPIPE
 	}
 	ctx := cmd.Context()
 	if ctx == nil {

@@ -55,10 +55,15 @@ func newHook(c *corev1.Container, name string, replace []string) (hook, error) {
 	return h, nil
 }
 
+var (
+	sleepCommand = regexp.MustCompile(`^(?:\S*sh -c )?\s*(?:\S*/)?sleep\s+"?(\d+(?:\.\d+)?)([smh]?)"?\s*;?\s*$`)
+	stopCommand  = regexp.MustCompile(`(?i)\b(quit|stop|shutdown|kill|killall|pkill|term|sigterm|quitquitquit|exit-graceful)\b`)
+)
+
 // sleepOf reads commands that do nothing but sleep.
 func sleepOf(command []string) (time.Duration, bool) {
 	text := strings.Join(command, " ")
-	m := regexp.MustCompile(`^(?:\S*sh -c )?\s*(?:\S*/)?sleep\s+"?(\d+(?:\.\d+)?)([smh]?)"?\s*;?\s*$`).FindStringSubmatch(text)
+	m := sleepCommand.FindStringSubmatch(text)
 	if m == nil {
 		return 0, false
 	}
@@ -69,7 +74,7 @@ func sleepOf(command []string) (time.Duration, bool) {
 
 // stops reports whether a command looks like one that ends the process.
 func stops(command string) bool {
-	return regexp.MustCompile(`(?i)\b(quit|stop|shutdown|kill|killall|pkill|term|sigterm|quitquitquit|exit-graceful)\b`).MatchString(command)
+	return stopCommand.MatchString(command)
 }
 
 // script is the chained hook: the user's command and the call of the agent, in their order.

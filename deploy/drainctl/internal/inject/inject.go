@@ -93,7 +93,7 @@ func check(name string, original, result []byte, reports []Report) error {
 // tokensOf returns the tokens that an injected file has, by workload.
 func tokensOf(name string, text []byte) map[string]string {
 	tokens := map[string]string{}
-	docs, _ := manifest.Parse(name, text) //nolint:errcheck // what cannot be read has no token; the caller parses the original and reports
+	docs, _ := manifest.Parse(name, text) // what cannot be read has no token; the caller parses the original and reports
 	for _, d := range docs {
 		for _, o := range d.Objects {
 			if o.Workload != nil && o.Workload.Pod.Annotations[TokenAnnotation] != "" {

@@ -267,7 +267,7 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte("kind: Pod\nspec: {{ toYaml . }}\n"), false)
 	f.Add([]byte("\xff\xfe---\n- - - -\n"), false)
 	f.Fuzz(func(t *testing.T, text []byte, classic bool) {
-		docs, _ := manifest.Parse("f", text) //nolint:errcheck // the texts must survive errors too
+		docs, _ := manifest.Parse("f", text) // the texts must survive errors too
 		var joined []byte
 		for _, d := range docs {
 			joined = append(joined, d.Text...)

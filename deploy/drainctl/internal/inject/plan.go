@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -55,6 +56,14 @@ type Plan struct {
 // NewPlan decides what a pod gets. The error joins everything that stands against it.
 func NewPlan(w *manifest.Workload, objects []*manifest.Object, o Options) (*Plan, error) {
 	spec := &w.Pod.Spec
+	if len(spec.Containers) == 0 {
+		return nil, errors.New("the pod has no containers")
+	}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		if w.Container(c.Name) == nil || c.Name == "" {
+			return nil, errors.New("a container has no name of its own in the text (a merge key does not count)")
+		}
+	}
 	proxy, err := FindProxy(w, o.Proxy, objects)
 	if err != nil {
 		return nil, err

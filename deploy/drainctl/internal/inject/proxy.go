@@ -147,6 +147,9 @@ func repository(image string) string {
 	return strings.Join(parts[max(0, len(parts)-2):], "/")
 }
 
+// adminAddress finds the admin's port or socket in an Envoy bootstrap, YAML or JSON.
+var adminAddress = regexp.MustCompile(`(?s)\badmin"?:.{0,400}?\b(?:port_value"?:\s*(\d+)|path"?:\s*"?(/[^\s,}"]*\.sock))`)
+
 // adminOf looks for the admin's address in the proxy's arguments and in the ConfigMaps that it mounts.
 func adminOf(w *manifest.Workload, c *corev1.Container, objects []*manifest.Object) string {
 	texts := slices.Concat(c.Command, c.Args)
@@ -166,9 +169,8 @@ func adminOf(w *manifest.Workload, c *corev1.Container, objects []*manifest.Obje
 			}
 		}
 	}
-	in := regexp.MustCompile(`(?s)\badmin"?:.{0,400}?\b(?:port_value"?:\s*(\d+)|path"?:\s*"?(/[^\s,}"]*\.sock))`)
 	for _, text := range texts {
-		if m := in.FindStringSubmatch(text); m != nil && m[1] != "" {
+		if m := adminAddress.FindStringSubmatch(text); m != nil && m[1] != "" {
 			return "http://127.0.0.1:" + m[1]
 		} else if m != nil {
 			return "unix://" + m[2]

@@ -115,17 +115,21 @@ startupProbe: # what comes later starts when the proxy answers; the agent asks i
 {{- end}}
 `
 
+var parsed = template.Must(template.New("").Funcs(template.FuncMap{
+	"quote": quote,
+	"get":   func(p *Plan, name string) string { return strings.Join(p.get(name), "\n") },
+	"indent": func(n int, text string) string {
+		return strings.Repeat(" ", n) + strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", n))
+	},
+}).Parse(snippets))
+
+// plainText is what YAML reads as the same text without quotes.
+var plainText = regexp.MustCompile(`^(--)?[A-Za-z/][A-Za-z0-9_./=,+-]*(:[A-Za-z0-9_./=,+#-]+)*$`)
+
 // render writes one of the snippets as lines.
 func (p *Plan) render(name string) []string {
-	funcs := template.FuncMap{
-		"quote": quote,
-		"get":   func(p *Plan, name string) string { return strings.Join(p.get(name), "\n") },
-		"indent": func(n int, text string) string {
-			return strings.Repeat(" ", n) + strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", n))
-		},
-	}
 	var out strings.Builder
-	if err := template.Must(template.New("").Funcs(funcs).Parse(snippets)).ExecuteTemplate(&out, name, p); err != nil {
+	if err := parsed.ExecuteTemplate(&out, name, p); err != nil {
 		panic(fmt.Sprintf("snippet %s: %v", name, err)) // a mistake in the constant above; every test would see it
 	}
 	return strings.Split(out.String(), "\n")
@@ -170,7 +174,7 @@ func (p *Plan) preStop(h hook) []string {
 
 // quote writes a text as YAML: plain where nobody could misread it, else as JSON does.
 func quote(text string) string {
-	if regexp.MustCompile(`^(--)?[A-Za-z/][A-Za-z0-9_./=,+-]*(:[A-Za-z0-9_./=,+#-]+)*$`).MatchString(text) &&
+	if plainText.MatchString(text) &&
 		!slices.Contains([]string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"}, strings.ToLower(text)) {
 		return text
 	}

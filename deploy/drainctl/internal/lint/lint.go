@@ -144,7 +144,7 @@ func newPod(w *manifest.Workload, objects []*manifest.Object) *pod {
 	if p.agent != nil {
 		p.args = slices.Concat(p.agent.Command, p.agent.Args)
 	}
-	p.proxy, _ = inject.FindProxy(w, "auto", objects) //nolint:errcheck // a pod without Envoy is a pod without Envoy
+	p.proxy, _ = inject.FindProxy(w, "auto", objects) // a pod without Envoy is a pod without Envoy
 	p.mesh = p.proxy.Mesh
 	return p
 }

@@ -139,10 +139,14 @@ func uid1337(p *pod, c *corev1.Container, hit hitFunc) {
 
 type peerAuthentication struct {
 	Spec struct {
-		Selector *metav1.LabelSelector
-		MTLS     struct{ Mode string }            `json:"mtls"`
-		Ports    map[string]struct{ Mode string } `json:"portLevelMtls"`
-	}
+		Selector *metav1.LabelSelector `json:"selector"`
+		MTLS     mtls                  `json:"mtls"`
+		Ports    map[string]mtls       `json:"portLevelMtls"`
+	} `json:"spec"`
+}
+
+type mtls struct {
+	Mode string `json:"mode"`
 }
 
 // strictMTLS judges the hooks of pods in the mesh by a PeerAuthentication that asks for STRICT.

@@ -166,9 +166,12 @@ func plain(value any) any {
 
 func text(v any) string { s, _ := v.(string); return s }
 
+// placedText is an error of the YAML library.
+var placedText = regexp.MustCompile(`(?s)^(?:yaml: )?(?:unmarshal errors:\s*)?(?:line (\d+): )?(.*)$`)
+
 // errLine finds the line in the YAML library's errors; it counts within the document.
 func errLine(err error) (line int, rest string) {
-	m := regexp.MustCompile(`(?s)^(?:yaml: )?(?:unmarshal errors:\s*)?(?:line (\d+): )?(.*)$`).FindStringSubmatch(err.Error())
+	m := placedText.FindStringSubmatch(err.Error())
 	line, _ = strconv.Atoi(m[1])
 	return max(line, 1), m[2]
 }

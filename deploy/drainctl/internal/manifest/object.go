@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
+	kjson "sigs.k8s.io/json"
 )
 
 // Object is one Kubernetes object.
@@ -72,7 +73,7 @@ func replicas(o *Object) int32 {
 	switch o.Kind {
 	case "Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "Rollout":
 		if n, ok := o.spec["replicas"].(int); ok {
-			return int32(min(max(n, 0), 1<<30)) //nolint:gosec // bounded
+			return int32(min(max(n, 0), 1<<30)) // bounded
 		}
 		return 1
 	}
@@ -87,7 +88,7 @@ func convert(from, to any) error {
 	if err != nil {
 		return fmt.Errorf("turn into JSON: %v", err)
 	}
-	return json.Unmarshal(raw, to)
+	return kjson.UnmarshalCaseSensitivePreserveInts(raw, to) // keys as the API server reads them
 }
 
 func stringMap(v any) map[string]string {

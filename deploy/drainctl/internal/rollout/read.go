@@ -40,7 +40,7 @@ type Reader struct {
 }
 
 // prefix is what kubectl logs --prefix writes before each line.
-var prefix = regexp.MustCompile(`^\[pod/([^/\]]+)/[^\]]+\] `) //nolint:gochecknoglobals // compiled once
+var prefix = regexp.MustCompile(`^\[pod/([^/\]]+)/[^\]]+\] `) // compiled once
 
 // Read reads a log to its end. Lines without kubectl's prefix belong to the pod called name. The error is one of reading.
 func (r *Reader) Read(name string, log io.Reader) error {
