@@ -123,17 +123,11 @@ func TestInjectionTemplateGivesTheSamePod(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text bytes.Buffer
-	pod := corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "payments"}}}}
-	err = parsed.Execute(&text, struct {
+	pod := corev1.Pod{Spec: corev1.PodSpec{TerminationGracePeriodSeconds: new(int64(60)), Containers: []corev1.Container{{Name: "payments"}}}}
+	err = parsed.Execute(&text, struct { // the part of Istio's SidecarTemplateData that is used
 		ObjectMeta metav1.ObjectMeta
-		Spec       struct {
-			TerminationGracePeriodSeconds int64
-			Containers                    []corev1.Container
-		}
-	}{Spec: struct {
-		TerminationGracePeriodSeconds int64
-		Containers                    []corev1.Container
-	}{60, pod.Spec.Containers}})
+		Spec       corev1.PodSpec
+	}{Spec: pod.Spec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +140,9 @@ func TestInjectionTemplateGivesTheSamePod(t *testing.T) {
 	}
 	if hook := overlay.Spec.Containers[0]; hook.Name != "payments" || hook.Lifecycle == nil {
 		t.Errorf("the first container gets no hook: %+v", hook)
+	}
+	if s := overlay.Spec.SecurityContext; s == nil || s.FSGroup == nil {
+		t.Error("without a common group the hooks of other users cannot reach the agent's socket")
 	}
 	overlay.Spec.TerminationGracePeriodSeconds = new(int64(60))
 	consistent(t, "injection-template.yaml", &overlay.Spec)

@@ -24,6 +24,7 @@ type proxy struct {
 	admin string
 	ports map[string]string // host:port by listener name
 	cmd   *exec.Cmd
+	ctx   context.Context //nolint:containedctx // the process lives as long
 }
 
 // startProxy starts an Envoy and waits until it is ready. It ends with ctx.
@@ -45,7 +46,7 @@ func startProxy(ctx context.Context, dir, name string, listeners []*listenerv3.L
 		return nil, err
 	}
 	defer logFile.Close()
-	p := &proxy{cmd: exec.CommandContext(ctx, binary, "-c", file, "--admin-address-path", adminFile, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")}
+	p := &proxy{ctx: ctx, cmd: exec.CommandContext(ctx, binary, "-c", file, "--admin-address-path", adminFile, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")}
 	p.cmd.Stdout, p.cmd.Stderr = logFile, logFile
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -68,7 +69,11 @@ func startProxy(ctx context.Context, dir, name string, listeners []*listenerv3.L
 }
 
 func (p *proxy) get(path string) (string, error) {
-	reply, err := http.Get(p.admin + path)
+	req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, p.admin+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	reply, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -75,3 +75,24 @@ func (s *service) audit(ctx context.Context, keys []string) (made, doubled int, 
 	}
 	return made, doubled, nil
 }
+
+// flood asks n cheap questions, thirty-two at a time. Refusals are not errors.
+func flood(ctx context.Context, addr string, n int) error {
+	conn, err := dial(addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client := api.NewPaymentServiceClient(conn)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range 32 {
+		workers.Go(func() {
+			for next.Add(1) <= int64(n) {
+				_, _ = client.AuditKeys(ctx, &api.AuditKeysRequest{IdempotencyKeys: []string{"none"}})
+			}
+		})
+	}
+	workers.Wait()
+	return ctx.Err()
+}

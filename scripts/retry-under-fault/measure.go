@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -17,7 +18,8 @@ type form struct {
 type result struct {
 	article, ours    form
 	stable, canary   int64 // requests, without faults
-	limited, allowed int64 // of as many requests as fit into one second
+	limited, allowed int64
+	seconds          float64 // in which these came
 	ejected          bool
 	failedWhileSick  int // payments lost while one of two pods answered 503
 	returned         bool
@@ -104,13 +106,20 @@ func (m *mesh) sickPod(ctx context.Context, r *result, n int) error {
 	return nil
 }
 
-// limit sends more into one pod's proxy than its bucket holds.
-func (m *mesh) limit(ctx context.Context, r *result, n int) error {
-	if _, err := pay(ctx, m.gateway.ports["inbound"], max(n, 300), false); err != nil {
+// limit asks one pod's proxy as fast as it can until more came in a second than its bucket holds.
+func (m *mesh) limit(ctx context.Context, r *result, _ int) error {
+	began := time.Now()
+	err := until(ctx, time.Minute, func() (err error) {
+		if err := flood(ctx, m.gateway.ports["inbound"], 500); err != nil {
+			return err
+		}
+		if r.limited, err = m.gateway.sum(`http_local_rate_limiter.http_local_rate_limit.rate_limited$`); err == nil && r.limited == 0 {
+			err = errors.New("nothing was refused: this machine is too slow for the limit")
+		}
 		return err
-	}
-	var err error
-	if r.limited, err = m.gateway.sum(`http_local_rate_limiter.http_local_rate_limit.rate_limited$`); err != nil {
+	})
+	r.seconds = time.Since(began).Seconds()
+	if err != nil {
 		return err
 	}
 	r.allowed, err = m.gateway.sum(`http_local_rate_limiter.http_local_rate_limit.ok$`)
@@ -128,5 +137,5 @@ func (r *result) print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "\ncanary weights 90:10: %d to stable, %d to canary\n", r.stable, r.canary)
 	fmt.Fprintf(out, "one of two pods answers 503: ejected %v, payments failed %d, back after it was mended %v\n", r.ejected, r.failedWhileSick, r.returned)
-	fmt.Fprintf(out, "rate limit of 100 a second into one pod: %d let through, %d answered 429\n", r.allowed, r.limited)
+	fmt.Fprintf(out, "rate limit of 100 a second into one pod: %d let through in %.1f s, %d answered 429\n", r.allowed, r.seconds, r.limited)
 }

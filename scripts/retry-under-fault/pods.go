@@ -33,7 +33,7 @@ func startService(ctx context.Context, dir string) (*service, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the service: %w\n%s", err, out)
 	}
-	port, mgmt, err := freePorts()
+	port, mgmt, err := freePorts(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -60,13 +60,17 @@ func dial(addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
 }
 
-func freePorts() (a, b int, err error) {
-	first, err := net.Listen("tcp", "127.0.0.1:0")
+func listen(ctx context.Context) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+}
+
+func freePorts(ctx context.Context) (a, b int, err error) {
+	first, err := listen(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer first.Close()
-	second, err := net.Listen("tcp", "127.0.0.1:0")
+	second, err := listen(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -82,7 +86,7 @@ type replica struct {
 }
 
 func startReplica(ctx context.Context, backend string) (*replica, error) {
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := listen(ctx)
 	if err != nil {
 		return nil, err
 	}

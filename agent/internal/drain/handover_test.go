@@ -82,6 +82,17 @@ func TestHandOver(t *testing.T) {
 			play:   func(w *world) { owned(w); w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
 			want:   []string{"answer app", "do handover", "answer proxy", "answer agent", "verdict clean"},
 		},
+		"a proxy that outlives us is held for its owner too": {
+			policy: func(p *Policy) { p.Containers[1].Outlives = true },
+			play: func(w *world) {
+				owned(w)
+				w.actHangs = HandOver
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"12.050s  do handover", "12.550s  answer proxy", "12.550s  answer agent"},
+		},
 		"an owner without a drain is not called": {
 			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
 			want: []string{"answer proxy", "verdict clean", "!handover"},

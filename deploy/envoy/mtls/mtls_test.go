@@ -26,7 +26,7 @@ import (
 func TestBootstrapServesPeersWithACertificateOnly(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "app") }))
 	defer app.Close()
-	dir, err := os.MkdirTemp("", "mtls") // short: a socket's path holds 107 bytes
+	dir, err := os.MkdirTemp("", "mtls") //nolint:usetesting // short: a socket's path holds 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
