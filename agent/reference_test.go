@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -346,37 +345,4 @@ A SIGTERM that concerns the agent alone (it is being restarted) is no drain: exi
 
 0, or 1 with one line on standard error. ` + "`hook`" + ` is always 0: kubelet would stop the container all the same, and say less.
 `
-}
-
-// Every test that the threat page names exists.
-func TestThreatPageNamesTests(t *testing.T) {
-	page, err := os.ReadFile("../docs/explanation/threats.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := map[string]bool{}
-	for _, dir := range []string{".", "../probes"} {
-		err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			text, err := os.ReadFile(path)
-			for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(string(text), -1) {
-				there[name[1]] = true
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 20 {
-		t.Errorf("the page names %d tests", len(named))
-	}
-	for _, name := range named {
-		if !there[name[1]] {
-			t.Errorf("the page names %s, which does not exist", name[1])
-		}
-	}
 }

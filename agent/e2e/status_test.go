@@ -73,7 +73,9 @@ func TestStatusWatch(t *testing.T) {
 		}
 	}
 	theirs.Close()
-	u.until("the first page and the first line", func() bool { return strings.Contains(lastPage(drawn), "phase     serving") && strings.Contains(lines.String(), "serving ") })
+	u.until("the first page and the first line", func() bool {
+		return strings.Contains(lastPage(drawn), "phase     serving") && strings.Contains(lines.String(), "serving ")
+	})
 	long := u.background("/work?ms=4000")
 	u.busy(1)
 	u.Delete(nil)
