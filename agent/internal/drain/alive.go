@@ -9,7 +9,7 @@ func (s *State) serving(p *Policy, d *Decision) {
 		s.want(Quit)
 		s.conclude(p, Clean, Why{Code: Ended, Who: p.ExitWith}, d)
 	case s.facts(p) != 0:
-		s.confirm(p, d)
+		s.confirm(d)
 	case s.Operated:
 		s.want(FailHealth)
 		s.enter(Maintenance, Why{Code: AskedToDrain}, d)
@@ -21,7 +21,7 @@ func (s *State) serving(p *Policy, d *Decision) {
 func (s *State) maintenance(p *Policy, d *Decision) {
 	switch {
 	case s.facts(p) != 0:
-		s.confirm(p, d)
+		s.confirm(d)
 	case !s.Operated:
 		s.undo()
 		d.Verdict = MaintenanceEnded
@@ -38,7 +38,7 @@ func (s *State) lookNowAndThen(p *Policy, d *Decision) {
 	}
 }
 
-func (s *State) confirm(p *Policy, d *Decision) {
+func (s *State) confirm(d *Decision) {
 	s.T0 = s.firstFact()
 	why := Why{Code: OwnSignal}
 	if held := s.Held(); held != 0 {

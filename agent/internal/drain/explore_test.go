@@ -100,7 +100,8 @@ func (w *world) fingerprint(seed maphash.Seed) uint64 {
 		fails            Actions
 		exited           bool
 	}{
-		w.policyID, w.s, w.now, w.nextPoll, w.wake, [6]Count{w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns},
+		w.policyID, w.s, w.now, w.nextPoll, w.wake,
+		[6]Count{w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns},
 		w.live, w.endsAfter, w.endAt, w.actFails, w.exited,
 	})
 }

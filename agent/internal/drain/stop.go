@@ -1,6 +1,9 @@
 package drain
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // beginStop starts the drain proper. A pod that an operator has drained already skips the announcement.
 func (s *State) beginStop(p *Policy, why Why, d *Decision) {
@@ -118,21 +121,11 @@ func (s *State) appDied(p *Policy) ID {
 
 // workerDied reports whether a container whose work is counted ended before it was let go.
 func (s *State) workerDied(p *Policy) bool {
-	for _, id := range p.Sources {
-		if s.died(id) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Sources, s.died)
 }
 
 func (p *Policy) counted(id ID) bool {
-	for _, who := range p.Sources {
-		if who == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.Sources, id)
 }
 
 func (s *State) beginStopping(p *Policy, out Outcome, why Why, d *Decision) {
@@ -155,7 +148,7 @@ func (s *State) release(p *Policy, d *Decision) {
 		case p.Observe && (h.Held || h.Released) && !h.Would:
 			h.Would, h.WouldAt = true, s.Now
 			d.Would = d.Would.With(id)
-		case !p.Observe && h.Held && !(id == p.Proxy() && s.handingOver(p)):
+		case !p.Observe && h.Held && (id != p.Proxy() || !s.handingOver(p)):
 			s.LetGo = true
 			s.answer(d, Set(0).With(id))
 		}
