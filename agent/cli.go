@@ -42,7 +42,7 @@ type runFlags struct {
 	AppDrain   string   `name:"app-drain-url" help:"POSTed when draining begins, so that the app can close streams and WebSockets politely."`
 	ExitWith   string   `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
 
-	Preset      string               `default:"kube-proxy" help:"Who sends new connections to the pod: kube-proxy, istio, alb, nlb or gclb. Sets the seven values below that are not given."`
+	Preset      string               `default:"kube-proxy" help:"Who sends new connections to the pod: kube-proxy, istio, alb, nlb or gclb. Sets the five values below it that are not given."`
 	Propagation value[time.Duration] `help:"How long after the pod's deletion new connections must be expected. Preset kube-proxy: 1.5s."`
 	AnnounceMax value[time.Duration] `help:"Longest wait for new connections to cease before draining begins. Preset kube-proxy: 2s."`
 	QuietMin    value[time.Duration] `help:"Silence of new connections that counts. Preset kube-proxy: 500ms."`
@@ -73,16 +73,17 @@ type value[T any] struct {
 
 // Decode reads the flag's text; it never fails.
 func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
-	var text string
-	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
-		return err
+	text := "true" // of a switch without a value
+	if !v.IsBool() || ctx.Scan.Peek().Type == kong.FlagValueToken {
+		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+			return err
+		}
 	}
-	parsed, err := parse[T](text)
-	if err != nil {
+	if parsed, err := parse[T](text); err == nil {
+		v.v, v.set, v.bad = parsed, true, ""
+	} else {
 		v.bad = text
-		return nil
 	}
-	v.v, v.set, v.bad = parsed, true, ""
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -20,15 +21,23 @@ func watchDrainFile(ctx context.Context, path string, operate func(verb, reason 
 		return
 	}
 	defer watcher.Close()
-	there := false
+	there, said := false, ""
+	again := time.NewTicker(time.Second) // what was refused in one phase may be welcome in the next
+	defer again.Stop()
 	look := func() {
 		_, err := os.Stat(path)
 		if now := err == nil; now != there {
 			verb := map[bool]string{true: "drain", false: "undrain"}[now]
-			if _, err := operate(verb, "drain file "+path); err != nil {
-				say(err.Error())
+			_, err := operate(verb, "drain file "+path)
+			if text := errorText(err); text != said {
+				said = text
+				if err != nil {
+					say(text + "; tried again")
+				}
 			}
-			there = now
+			if err == nil {
+				there = now
+			}
 		}
 	}
 	look()
@@ -36,6 +45,8 @@ func watchDrainFile(ctx context.Context, path string, operate func(verb, reason 
 		select {
 		case <-ctx.Done():
 			return
+		case <-again.C:
+			look()
 		case _, open := <-watcher.Events:
 			if !open {
 				return
@@ -45,4 +56,11 @@ func watchDrainFile(ctx context.Context, path string, operate func(verb, reason 
 			say(fmt.Sprintf("watch the drain file: %v", err))
 		}
 	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

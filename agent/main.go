@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -45,7 +46,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "drain-agent: %v\n", err)
 		return exitUsage
 	}
-	ctx, err := parser.Parse(args)
+	ctx, err := parser.Parse(asHealthProbe(args))
 	if exit >= 0 { // --help
 		return exit
 	}
@@ -61,6 +62,20 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return 0
+}
+
+// asHealthProbe lets probe take -addr and -service with one dash, as grpc_health_probe does.
+func asHealthProbe(args []string) []string {
+	if len(args) == 0 || args[0] != "probe" {
+		return args
+	}
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if strings.HasPrefix(arg, "-addr") || strings.HasPrefix(arg, "-service") {
+			args[i] = "-" + arg
+		}
+	}
+	return args
 }
 
 // output is where commands write to.

@@ -15,8 +15,8 @@ import (
 
 type statusCmd struct {
 	socketFlag
-	Watch  bool   `short:"w" help:"Show it again every half second: redrawn in a terminal, a line each elsewhere."`
-	Output string `short:"o" enum:"text,json" default:"text" help:"text or json."`
+	Watch  bool   `short:"w" env:"-" help:"Show it again every half second: redrawn in a terminal, a line each elsewhere."`
+	Output string `short:"o" env:"-" enum:"text,json" default:"text" help:"text or json."`
 }
 
 // Run shows the status once, or until interrupted.
@@ -43,7 +43,10 @@ func (s *statusCmd) Run(out output) error {
 		return err
 	}
 	if s.Watch {
-		return s.client().Watch(ctx, 500*time.Millisecond, show)
+		if err := s.client().Watch(ctx, 500*time.Millisecond, show); ctx.Err() == nil {
+			return err
+		}
+		return nil // interrupted, as meant
 	}
 	reply, err := s.client().Status(ctx)
 	if err != nil {

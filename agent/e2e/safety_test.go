@@ -146,6 +146,20 @@ func TestTokenAllowsWhatCannotBeUndone(t *testing.T) {
 	}
 }
 
+// Not even where the agent is to quit Envoy at the end: strangers do not make it.
+func TestStrangersDoNotQuitEnvoy(t *testing.T) {
+	t.Parallel()
+	u := start(t, setup{uds: true, agent: []string{"--quit-proxy=true", "--stop=app=500ms", "--stop=proxy=500ms"}})
+	var all sync.WaitGroup
+	for _, name := range []string{"app", "proxy", "agent"} {
+		all.Go(func() { u.mustServe("hook", u.callWith(name, "")) })
+	}
+	all.Wait()
+	u.phase("serving", 1)
+	u.untouched()
+	u.verdict("aborted")
+}
+
 // smuggled are requests that mean to reach Envoy's admin, or a verb, through the hook port.
 func smuggled() map[string]string {
 	const host = "Host: 127.0.0.1:15000\r\n"

@@ -4,14 +4,11 @@ import "time"
 
 // finish answers whatever is still held. The verdict waits for a proof that this was a pod stop.
 func (s *State) finish(p *Policy, why Why, d *Decision) {
-	if p.QuitProxy && !p.Observe {
-		s.want(Quit)
-	}
 	if !p.Observe {
 		s.answer(d, s.Held())
 	}
 	if s.proved(p) && !s.watching(p) {
-		s.conclude(p, s.Ending, why, d)
+		s.concludeStop(p, why, d)
 		return
 	}
 	s.enter(Finished, why, d)
@@ -32,6 +29,14 @@ func (s *State) proved(p *Policy) bool {
 	return false
 }
 
+// concludeStop ends a stop that is proved: only now may Envoy be told to quit, which nobody can undo.
+func (s *State) concludeStop(p *Policy, why Why, d *Decision) {
+	if p.QuitProxy && !p.Observe {
+		s.want(Quit)
+	}
+	s.conclude(p, s.Ending, why, d)
+}
+
 // conclude ends the drain with its one verdict. Nothing changes afterwards.
 func (s *State) conclude(p *Policy, out Outcome, why Why, d *Decision) {
 	s.answer(d, s.Held())
@@ -50,7 +55,7 @@ func (s *State) finished(p *Policy, d *Decision) {
 	case s.watching(p):
 		d.Waiting = Why{Code: Observing}
 	case s.proved(p):
-		s.conclude(p, s.Ending, Why{Code: AllStagesOver}, d)
+		s.concludeStop(p, Why{Code: AllStagesOver}, d)
 	case s.Now >= s.Since+p.AbortAfter:
 		s.undo()
 		d.Verdict = Aborted

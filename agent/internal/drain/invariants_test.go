@@ -25,6 +25,8 @@ func violated(w *world, before State, in Input, d Decision) string {
 		return "observe mode did " + d.Do.String()
 	case w.exited && (d.Verdict != None || d.From != d.To || d.Exit):
 		return "something was decided after the end"
+	case d.Do&Quit != 0 && d.Verdict == None:
+		return "Envoy is told to quit before the stop is proved"
 	case before.Over && (d.Verdict != None || d.From != d.To || d.Exit):
 		return "finished is not absorbing"
 	case d.Exit && (d.Verdict == None || s.Held() != 0):

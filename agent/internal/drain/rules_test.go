@@ -222,6 +222,21 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"do healthcheck_fail", "finished -> serving", "do healthcheck_ok", "verdict aborted", "60.000s  hook app", "do healthcheck_fail", "verdict clean"},
 		},
+		"strangers cannot make us quit Envoy": {
+			policy: func(p *Policy) { p.QuitProxy = true },
+			play: func(w *world) {
+				w.endsAfter[app], w.endsAfter[proxy], w.endsAfter[agent] = -1, -1, -1
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"verdict aborted", "!quit_proxy"},
+		},
+		"Envoy is quit at the end of a proved stop": {
+			policy: func(p *Policy) { p.QuitProxy = true },
+			play:   func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want:   []string{"answer agent", "do quit_proxy", "verdict clean"},
+		},
 		"maintenance is left by undrain": {
 			play: func(w *world) {
 				w.run(10*sec, nil)
