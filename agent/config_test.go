@@ -53,7 +53,7 @@ func TestDefaultsAreTheCores(t *testing.T) {
 func TestAllProblemsAreToldAtOnce(t *testing.T) {
 	bad := map[string]string{
 		"--mode=dry": "write drain, observe", "--proxy=nginx": "write auto, envoy, istio", "--log-format=xml": "write json, text",
-		"--fail-readiness=always": "write never, draining, trigger", "--preset=f5": "write alb, gclb, istio, kube-proxy, nlb",
+		"--fail-readiness=always": "write never, draining, trigger", "--preset=f5": "write kube-proxy, istio, alb, nlb, gclb",
 		"--grace-period=30": "not a duration", "--quiet-min=-1s": "not a duration", "--accept-loss=NaN": "not a number", "--background=many": "not a number",
 		"--quit-proxy=perhaps": "neither true nor false", "--poll=100ns": "too short", "--exit-with=job": "no such container",
 		"--outlives-me=mesh": "no container mesh", "--stop=app": "not NAME=DURATION", "--stop=db=5s": "no container db",
@@ -197,7 +197,7 @@ func TestHelpNamesEveryFlagAndTwin(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, problems.String())
 	}
 	help := strings.Join(strings.Fields(out.String()), " ")
-	for _, flag := range strings.Fields(`listen control drain-file mode grace-period margin hooks stop-order outlives-me stop proxy envoy-admin
+	for flag := range strings.FieldsSeq(`listen control drain-file mode grace-period margin hooks stop-order outlives-me stop proxy envoy-admin
 		app-source watch app-drain-url exit-with preset propagation announce-max quiet-min quiet-max exposure background accept-loss drain-max settle
 		confirm-window restart-max poll fail-readiness quit-proxy token-file log-format termination-log`) {
 		twin := "$DRAIN_AGENT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
