@@ -250,6 +250,11 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	if p.Token != "" {
 		args = append(args, "--token-file="+tokenDir+"/token")
 	}
+	if slices.Contains(o.AgentArgs, "--mode=observe") { // hooks are answered as they are today
+		for _, h := range p.Hooks {
+			args = append(args, "--observe-sleep="+h.name+"="+h.sleep.String())
+		}
+	}
 	args = append(args, o.AgentArgs...)
 	if err := p.grace(w, o, args); err != nil {
 		return err

@@ -169,6 +169,9 @@ func text(v any) string { s, _ := v.(string); return s }
 // placedText is an error of the YAML library.
 var placedText = regexp.MustCompile(`(?s)^(?:yaml: )?(?:unmarshal errors:\s*)?(?:line (\d+): )?(.*)$`)
 
+// otherLine is a second place in such an error.
+var otherLine = regexp.MustCompile(`at line \d+`)
+
 // errLine finds the line in the YAML library's errors; it counts within the document.
 func errLine(err error) (line int, rest string) {
 	m := placedText.FindStringSubmatch(err.Error())
@@ -183,6 +186,10 @@ func (d *Document) problem(err error) error {
 		return err
 	}
 	line, what := errLine(err)
+	what = otherLine.ReplaceAllStringFunc(what, func(at string) string {
+		n, _ := strconv.Atoi(strings.TrimPrefix(at, "at line "))
+		return fmt.Sprintf("at line %d", d.Line+n-1)
+	})
 	if bytes.Contains(d.Text, []byte("{{")) {
 		what += "; it looks like a template: render it first (helm template, kustomize build)"
 	}

@@ -1,0 +1,78 @@
+package manifest_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+)
+
+func TestDocumentsKeepTheirTextAndPlace(t *testing.T) {
+	text := "# head\n%YAML 1.1\n---\nkind: A\r\n--- # two\nkind: B\nx: |\n  --- inside\n---\n\n---\n- a list\n---\nkind: C"
+	docs, err := manifest.Parse("f", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var joined strings.Builder
+	var kinds []string
+	var lines []int
+	for _, d := range docs {
+		joined.Write(d.Text)
+		lines = append(lines, d.Line)
+		for _, o := range d.Objects {
+			kinds = append(kinds, o.Kind)
+		}
+	}
+	if joined.String() != text {
+		t.Errorf("texts: %q", joined.String())
+	}
+	if got := strings.Join(kinds, ""); got != "ABC" {
+		t.Errorf("kinds %s", got)
+	}
+	if want := []int{1, 5, 9, 11, 13}; len(lines) != len(want) || lines[1] != 5 || lines[4] != 13 {
+		t.Errorf("lines %v, want %v", lines, want)
+	}
+}
+
+func TestErrorsNameFileLineAndDocument(t *testing.T) {
+	for text, want := range map[string]string{
+		"a: 1\n---\nb: 2\nb: 3\n":             `f.yaml:4: document 2: mapping key "b" already defined at line 3`,
+		"---\n\n\nkind: Pod\n  x: {{ y }}\n":  "f.yaml:5: document 1: ",
+		"a: *nobody\n":                        "f.yaml:1: document 1: ",
+		"kind: Pod\nspec:\n  containers: 3\n": "f.yaml:1: document 1: Pod : json: cannot unmarshal",
+		"a: &a\n- *a\n":                       "document 1: ",
+	} {
+		docs, err := manifest.Parse("f.yaml", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+		if len(docs) == 0 {
+			t.Errorf("%q: documents lost", text)
+		}
+	}
+}
+
+func TestMarksThatWereChangedAreAnError(t *testing.T) {
+	for _, text := range []string{"# drain-agent: begin\n", "# drain-agent: begin\n# drain-agent: begin\n# drain-agent: end\n", "# drain-agent: begin\n# drain-agent: end\n# drain-agent: end\n"} {
+		if _, _, err := manifest.Restore([]byte(text)); err == nil || !strings.Contains(err.Error(), "the marks of drainctl were changed") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestAFileOfFiveMegabytes(t *testing.T) {
+	one := "---\nkind: ConfigMap\ndata:\n  a: |\n" + strings.Repeat("    text text text text\n", 2000)
+	text := []byte(strings.Repeat(one, 5<<20/len(one)+1))
+	docs, err := manifest.Parse("f", text)
+	if err != nil || len(docs) < 100 {
+		t.Fatalf("%d documents, %v", len(docs), err)
+	}
+	var joined []byte
+	for _, d := range docs {
+		joined = append(joined, d.Text...)
+	}
+	if !bytes.Equal(joined, text) {
+		t.Error("text lost")
+	}
+}
