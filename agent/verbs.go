@@ -111,7 +111,7 @@ type waitCmd struct {
 }
 
 // Run returns when Envoy says that it is ready.
-func (w *waitCmd) Run(out output) error {
+func (w *waitCmd) Run() error {
 	admin, err := envoy.New(w.EnvoyAdmin)
 	if err != nil {
 		return err

@@ -183,7 +183,7 @@ func TestForbiddenRungIsNamed(t *testing.T) {
 func TestDearRung(t *testing.T) {
 	t.Parallel()
 	slow := func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(60 * time.Millisecond) //nolint:forbidigo // the fault itself: an Envoy that needs as long
+		time.Sleep(60 * time.Millisecond) // slow on purpose: the fault itself is an Envoy that needs as long
 		fmt.Fprint(w, gauges)
 	}
 	dear := fake{"/stats?type=Gauges": slow}

@@ -147,7 +147,7 @@ func TestAPeerOfAnotherUIDMayOnlyCallHooks(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to become another UID; TestWhoMayOperate covers the decision itself")
 	}
-	dir, err := os.MkdirTemp("", "drain-agent-peer") // t.TempDir is closed to other UIDs
+	dir, err := os.MkdirTemp("", "drain-agent-peer") //nolint:usetesting // t.TempDir is closed to other UIDs
 	if err != nil {
 		t.Fatal(err)
 	}

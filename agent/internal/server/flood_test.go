@@ -56,7 +56,7 @@ func beFlooded() error {
 		return err
 	}
 	fmt.Println(s.Addr())
-	_, err = io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	close(f.release)
 	select {} // the parent ends it, after it has seen the answers
 }

@@ -82,7 +82,7 @@ func TestMetricsAreClean(t *testing.T) {
 func (m *Metrics) want(t *testing.T, name, samples string) {
 	t.Helper()
 	var lines strings.Builder
-	for _, line := range strings.Split(strings.TrimSpace(samples), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(samples), "\n") {
 		if line = strings.TrimSpace(line); line != "" {
 			lines.WriteString(line + "\n")
 		}

@@ -120,7 +120,7 @@ func newFace(handler http.Handler, limit int, warn func(string)) face {
 // socket the hooks still work, and without the port an exec hook still does. [Server.Addr] tells whether the port is open.
 func (s *Server) Start() error {
 	var errs []error
-	if ln, err := net.Listen("tcp", s.opts.Listen); err != nil {
+	if ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.opts.Listen); err != nil {
 		errs = append(errs, fmt.Errorf("open the hook port: %w", err))
 	} else {
 		s.serve(&s.public, ln)

@@ -47,7 +47,7 @@ func numberAt(pointer jsonpointer.Pointer, r io.Reader) (drain.Count, error) {
 	if err := d.Decode(&document); err != nil {
 		return drain.Count{}, fmt.Errorf("decode: %w", err)
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		if err == nil {
 			err = errors.New("something follows the document")
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -83,7 +84,7 @@ func TestFailedWriteLeavesTheOldArchive(t *testing.T) {
 }
 
 func TestSharedLibrariesOfAProgram(t *testing.T) {
-	files, err := sharedLibraries("/bin/ls")
+	files, err := sharedLibraries(t.Context(), "/bin/ls")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func readTar(t *testing.T, archive []byte) map[string][]byte {
 	r := tar.NewReader(bytes.NewReader(archive))
 	for {
 		header, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return content
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -8,8 +9,8 @@ import (
 
 // sharedLibraries lists the loader and the libraries that a dynamically linked program needs on this machine, each at the
 // path where the loader will look for it. It asks ldd, and fails where ldd does: for a static program too.
-func sharedLibraries(program string) ([]File, error) {
-	out, err := exec.Command("ldd", program).Output()
+func sharedLibraries(ctx context.Context, program string) ([]File, error) {
+	out, err := exec.CommandContext(ctx, "ldd", program).Output()
 	if err != nil {
 		return nil, fmt.Errorf("ask ldd for the libraries of %s: %w", program, err)
 	}
@@ -18,7 +19,7 @@ func sharedLibraries(program string) ([]File, error) {
 		if strings.Contains(line, "not found") {
 			return nil, fmt.Errorf("library of %s is missing here: %s", program, strings.TrimSpace(line))
 		}
-		for _, word := range strings.Fields(line) {
+		for word := range strings.FieldsSeq(line) {
 			if strings.HasPrefix(word, "/") {
 				files = append(files, File{Source: word, Path: word})
 			}

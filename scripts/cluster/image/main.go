@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -41,7 +42,7 @@ func run(args []string) error {
 		return fmt.Errorf("-name and -entrypoint are required")
 	}
 	for _, program := range programs {
-		libraries, err := sharedLibraries(program.Source)
+		libraries, err := sharedLibraries(context.Background(), program.Source)
 		if err != nil {
 			return err
 		}

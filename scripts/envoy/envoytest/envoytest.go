@@ -53,7 +53,11 @@ func Start(tb testing.TB, options Options) *Envoy {
 	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	e := &Envoy{Exited: make(chan struct{}), cmd: exec.Command(binary, options.commandLine(config, adminFile)...)}
+	untilCleanup := context.WithoutCancel(tb.Context()) // it outlives the cleanups that the test registers after this
+	e := &Envoy{
+		Exited: make(chan struct{}),
+		cmd:    exec.CommandContext(untilCleanup, binary, options.commandLine(config, adminFile)...),
+	}
 	e.launch(tb)
 	ctx, cancel := context.WithTimeout(tb.Context(), readyWithin)
 	defer cancel()

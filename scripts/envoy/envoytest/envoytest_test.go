@@ -85,7 +85,7 @@ func TestHideStatsKeepsOnlyServerStats(t *testing.T) {
 
 func TestAdminOnAUnixSocket(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "uds") // short: a socket's path holds 107 bytes
+	dir, err := os.MkdirTemp("", "uds") //nolint:usetesting // short: a socket's path holds 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +157,7 @@ func (p *Pod) plainCommand(c *container, program string, argv []string, env map[
 	if program == "" {
 		program = argv[0]
 	}
-	cmd := exec.Command(program, argv[1:]...)
+	cmd := exec.CommandContext(context.Background(), program, argv[1:]...) // it ends as a container does: by signals
 	if cmd.Err != nil && !errors.Is(cmd.Err, exec.ErrDot) {
 		return nil, fmt.Errorf("image %s: %w (%v)", c.spec.Image, errImageMissing, cmd.Err)
 	}

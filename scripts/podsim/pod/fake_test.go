@@ -282,7 +282,7 @@ func between(t *testing.T, what string, got, low, high time.Duration) {
 func call(t *testing.T, p *pod.Pod, port int, path string) {
 	t.Helper()
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(
-		fmt.Sprintf("http://%s:%d%s", p.IP(), p.Port(port), path))
+		"http://" + net.JoinHostPort(p.IP().String(), strconv.Itoa(p.Port(port))) + path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,9 +47,8 @@ func Helper() {
 	case helperPause:
 		err = pause(os.Args[1])
 	case helperContainer:
-		if err = become(os.Args[1], enterNew); err != nil {
-			fmt.Fprint(os.NewFile(4, "report"), err) // the caller waits for it
-		}
+		err = become(os.Args[1], enterNew)
+		fmt.Fprint(os.NewFile(4, "report"), err) // the caller waits for it
 	case helperExec:
 		err = become(os.Args[1], enterExisting)
 	default:
@@ -106,7 +105,7 @@ func configureNetwork(addresses []string) error {
 	return netlink.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()})
 }
 
-// become turns this process into the program of a job.
+// become turns this process into the program of a job. It returns only an error.
 func become(text string, enter func(job) error) error {
 	runtime.LockOSThread() // namespaces belong to a thread until execve makes it the only one
 	var j job

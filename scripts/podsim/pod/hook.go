@@ -53,7 +53,7 @@ func (p *Pod) runHook(c *container, proc *process, name string, hook *corev1.Lif
 	switch {
 	case hook.HTTPGet != nil:
 		var target *http.Request
-		if target, err = p.request(c, hook.HTTPGet, "kube-lifecycle/1.34"); err != nil {
+		if target, err = p.request(context.Background(), c, hook.HTTPGet, "kube-lifecycle/1.34"); err != nil {
 			break
 		}
 		p.record(c.spec.Name, HookCalled, fmt.Sprintf("%s GET %s", name, target.URL))
@@ -110,7 +110,7 @@ func sameHost(req *http.Request, via []*http.Request) error {
 }
 
 // request makes the request of a hook or probe; it goes to the pod's address unless the action names a host.
-func (p *Pod) request(c *container, action *corev1.HTTPGetAction, agent string) (*http.Request, error) {
+func (p *Pod) request(ctx context.Context, c *container, action *corev1.HTTPGetAction, agent string) (*http.Request, error) {
 	port, err := p.resolve(c, action.Port)
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (p *Pod) request(c *container, action *corev1.HTTPGetAction, agent string) 
 	if !strings.HasPrefix(target.Path, "/") {
 		target.Path = "/" + target.Path
 	}
-	req, err := http.NewRequest(http.MethodGet, target.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (p *Pod) probe(c *container, proc *process, kind string, spec *corev1.Probe
 	var last, told, known bool
 	run := int32(0)
 	for {
-		err := p.probeOnce(c, proc, kind, spec)
+		err := p.probeOnce(c, proc, spec)
 		if ok := err == nil; run > 0 && ok == last {
 			run++
 		} else {
@@ -129,7 +129,7 @@ func (p *Pod) isTerminating() bool {
 }
 
 // probeOnce returns nil when the probe succeeds.
-func (p *Pod) probeOnce(c *container, proc *process, kind string, spec *corev1.Probe) error {
+func (p *Pod) probeOnce(c *container, proc *process, spec *corev1.Probe) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(spec.TimeoutSeconds)*time.Second)
 	defer cancel()
 	switch {
@@ -159,13 +159,13 @@ func (p *Pod) probeOnce(c *container, proc *process, kind string, spec *corev1.P
 
 // probeHTTP uses a connection of its own, as kubelet does, and takes 200 to 399 as success.
 func (p *Pod) probeHTTP(ctx context.Context, c *container, action *corev1.HTTPGetAction) error {
-	req, err := p.request(c, action, "kube-probe/1.34")
+	req, err := p.request(ctx, c, action, "kube-probe/1.34")
 	if err != nil {
 		return err
 	}
 	client := hookClient()
 	client.Transport.(*http.Transport).DisableKeepAlives = true
-	resp, err := client.Do(req.WithContext(ctx))
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

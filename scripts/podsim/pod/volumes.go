@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -48,7 +49,7 @@ func (p *Pod) mapPorts() error {
 	for _, list := range [][]corev1.Container{p.manifest.Spec.InitContainers, p.manifest.Spec.Containers} {
 		for _, c := range list {
 			for _, port := range c.Ports {
-				free, err := net.Listen("tcp", "127.0.0.1:0")
+				free, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 				if err != nil {
 					return fmt.Errorf("find a free port for %d: %w", port.ContainerPort, err)
 				}
