@@ -31,6 +31,7 @@ const (
 	newest     = "1.40.0"
 	inbound    = 10000
 	tcpPort    = 10001 // of the listener that proxies raw TCP
+	tlsPort    = 10002 // of the one that passes TLS through
 	agentPort  = 9909
 	appMetrics = "prometheus:http://127.0.0.1:8090/metrics#active_requests"
 )
@@ -41,6 +42,9 @@ func TestMain(m *testing.M) {
 	pod.Helper()
 	if kind := os.Getenv("FAKE_ADMIN"); kind != "" {
 		fakeAdmin(kind)
+	}
+	if kind := os.Getenv("FAKE_APP"); kind != "" {
+		fakeApp(kind)
 	}
 	if ending := os.Getenv("FAKE_JOB"); ending != "" {
 		fakeJob(ending)
@@ -139,8 +143,10 @@ func start(t *testing.T, s setup) *under {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bootstrap = strings.Replace(bootstrap, "name: tcp\n    address: {socket_address: {address: 0.0.0.0, port_value: 0}}",
-		fmt.Sprintf("name: tcp\n    address: {socket_address: {address: 0.0.0.0, port_value: %d}}", tcpPort), 1)
+	for name, port := range map[string]int{"tcp": tcpPort, "tls": tlsPort} {
+		head := "name: " + name + "\n    address: {socket_address: {address: 0.0.0.0, port_value: "
+		bootstrap = strings.Replace(bootstrap, head+"0}}", fmt.Sprintf("%s%d}}", head, port), 1)
+	}
 	manifest := s.pod()
 	if istio {
 		bootstrap = s.becomeIstio(t, manifest, envoy)
@@ -189,7 +195,7 @@ func (s setup) pod() *corev1.Pod {
 		strategy = "gradual"
 	}
 	proxy := corev1.Container{
-		Name: "proxy", Image: "envoy", Ports: containerPorts(inbound, tcpPort, 15000), Lifecycle: hook("proxy"),
+		Name: "proxy", Image: "envoy", Ports: containerPorts(inbound, tcpPort, tlsPort, 15000), Lifecycle: hook("proxy"),
 		Args: []string{"-c", "/etc/envoy/envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--drain-strategy", strategy},
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "envoy", MountPath: "/etc/envoy"}, {Name: "run", MountPath: "/run/drain-agent"},

@@ -15,14 +15,13 @@ type load struct {
 
 // cuts remembers the last readings before processes end. It outlives no drain that began later: readings carry their time.
 type cuts struct {
-	proxy  load
-	apps   map[int]load      // by source
-	alive  map[drain.ID]load // the proxy's, when that container was last seen to be there
-	broken map[drain.ID]load // the same of those that are gone
+	proxy load
+	apps  map[int]load      // by source
+	alive map[drain.ID]load // the proxy's, when that container was last seen to be there: its end breaks that off at once
 }
 
 func newCuts() cuts {
-	return cuts{apps: map[int]load{}, alive: map[drain.ID]load{}, broken: map[drain.ID]load{}}
+	return cuts{apps: map[int]load{}, alive: map[drain.ID]load{}}
 }
 
 // note takes what an input says. A reading that failed leaves the last word to the one before it.
@@ -37,20 +36,10 @@ func (k *cuts) note(m message) {
 			k.apps[m.Source] = load{m.InFlight, m.classes}
 		}
 	case drain.Seen:
-		k.saw(m.Container, m.Live)
+		if m.Live == drain.Up || m.Live == drain.Leaving {
+			k.alive[m.Container] = k.proxy
+		}
 	default:
-	}
-}
-
-// saw remembers what Envoy had in flight while a container behind it was still there: its end breaks that off at once.
-func (k *cuts) saw(id drain.ID, live drain.Liveness) {
-	switch live {
-	case drain.Up, drain.Leaving:
-		k.alive[id] = k.proxy
-		delete(k.broken, id)
-	case drain.Gone:
-		k.broken[id] = k.alive[id]
-	case drain.Unseen:
 	}
 }
 
@@ -67,23 +56,19 @@ func (c *Conductor) cut() map[string]int64 {
 			l.addTo(out, p.Name(source.Container))
 		}
 	}
-	proxy := map[string]int64{}
+	var most load // of what Envoy had when it ended, or one behind it did
 	if l := k.proxy; l.Fresh(c.letGo(p.Proxy())) {
-		l.addTo(proxy, "proxy")
+		most = l
 	}
-	for id, l := range k.broken {
-		if n, known := own[id]; known && n == 0 || !c.behindProxy(id) || !l.Fresh(s.Hooks[id].UpAt) {
+	for id, l := range k.alive {
+		if n, known := own[id]; known && n == 0 || s.Hooks[id].Live != drain.Gone || !c.behindProxy(id) || !l.Fresh(s.Hooks[id].UpAt) {
 			continue // where the app had finished, Envoy was sending the last bytes
 		}
-		then := map[string]int64{}
-		l.addTo(then, "proxy")
-		for name, n := range then {
-			proxy[name] = max(proxy[name], n)
+		if l.N > most.N || l.N == most.N && len(l.classes) > len(most.classes) {
+			most = l
 		}
 	}
-	for name, n := range proxy {
-		out[name] += n
-	}
+	most.addTo(out, "proxy")
 	return out
 }
 

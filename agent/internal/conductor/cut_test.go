@@ -14,7 +14,6 @@ func TestCutIsWhatDidNotEndInTime(t *testing.T) {
 	answered := func(p *pod) func() bool { return func() bool { return p.said("answer app") } }
 	tests := map[string]struct {
 		noSource bool
-		flicker  bool         // one look meets no listener
 		then     func(p *pod) // once the app was let go, 310 ms before it ends
 		appEnds  func(p *pod)
 		want     classes
@@ -46,9 +45,17 @@ func TestCutIsWhatDidNotEndInTime(t *testing.T) {
 			},
 			appEnds: func(p *pod) { p.proxyLook.InFlight = drain.Known(0) },
 		},
-		"all of it ends in time, after a look that met no listener": {
-			noSource: true, flicker: true,
-			then: func(p *pod) { p.proxyLook.InFlight, p.proxyLook.Classes = drain.Known(0), nil },
+		"all of it ends in time, nobody sees whether the app does": {
+			noSource: true,
+			then: func(p *pod) {
+				p.appLive, p.proxyLook.InFlight, p.proxyLook.Classes = drain.Unseen, drain.Known(0), nil
+			},
+			appEnds: func(p *pod) { p.appLive = drain.Unseen },
+		},
+		"envoy no longer tells classes after the app's end": {
+			noSource: true,
+			appEnds:  func(p *pod) { p.proxyLook.Classes = nil },
+			want:     classes{"proxy": 1, "proxy websocket": 2},
 		},
 		"envoy is cut": {
 			then: func(p *pod) {
@@ -71,11 +78,6 @@ func TestCutIsWhatDidNotEndInTime(t *testing.T) {
 				}
 				p.stopped()
 				p.until("the app is let go", answered(p))
-				if tt.flicker {
-					p.set(func() { p.appLive = drain.Gone })
-					p.pass(30 * time.Millisecond)
-					p.set(func() { p.appLive = drain.Up })
-				}
 				if tt.then != nil {
 					p.set(func() { tt.then(p) })
 				}

@@ -135,6 +135,7 @@ func level(d drain.Decision) string {
 		return timeline.LevelError
 	case drain.QuietMaxOver, drain.OnlyHook, drain.NeverSignalled, drain.CalledAgain, drain.RestartMaxOver, drain.StageCapped:
 		return timeline.LevelWarn
+	default:
+		return timeline.LevelInfo
 	}
-	return timeline.LevelInfo
 }

@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+)
+
+const fakeTCP, fakeTLS = 8081, 8443
+
+// fakeApp holds WebSockets, gRPC streams, TCP and TLS connections for as long as their clients do. The kind "drains" ends its gRPC
+// streams when it is told to drain, "stubborn" does not care. SIGTERM ends both at once.
+func fakeApp(kind string) {
+	f := &holder{drained: make(chan struct{})}
+	f.calls = grpc.NewServer(grpc.UnknownServiceHandler(f.stream))
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	go func() { fail((&http.Server{Addr: ":8080", Handler: f, Protocols: &protocols}).ListenAndServe()) }()
+	go echo(listenOn(fakeTCP))
+	secret := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	secret.Listener = listenOn(fakeTLS)
+	secret.StartTLS()
+	fail(http.ListenAndServe(":8090", f.management(kind)))
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func listenOn(port int) net.Listener {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		fail(err)
+	}
+	return l
+}
+
+func echo(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			fail(err)
+		}
+		go func() {
+			_, _ = io.Copy(conn, conn)
+			conn.Close()
+		}()
+	}
+}
+
+type holder struct {
+	calls            *grpc.Server
+	drained          chan struct{}
+	sockets, streams atomic.Int64
+}
+
+func (f *holder) stream(_ any, s grpc.ServerStream) error {
+	f.streams.Add(1)
+	defer f.streams.Add(-1)
+	select {
+	case <-f.drained:
+	case <-s.Context().Done():
+	}
+	return nil
+}
+
+func (f *holder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		f.calls.ServeHTTP(w, r)
+		return
+	}
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	f.sockets.Add(1)
+	defer f.sockets.Add(-1)
+	_, _, _ = conn.Read(context.Background())
+}
+
+func (f *holder) management(kind string) http.Handler {
+	end := sync.OnceFunc(func() { close(f.drained) })
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "active_work{kind=\"websocket\"} %d\nactive_work{kind=\"grpc_stream\"} %d\n", f.sockets.Load(), f.streams.Load())
+	})
+	mux.HandleFunc("POST /drain", func(http.ResponseWriter, *http.Request) {
+		if kind == "drains" {
+			end()
+		}
+	})
+	return mux
+}
