@@ -236,8 +236,9 @@ func (w *wires) act(ctx context.Context, a drain.Actions) error {
 			return nil
 		}
 		return w.c.admin.Quit(ctx)
+	default:
+		return fmt.Errorf("no way to do %v", a)
 	}
-	return fmt.Errorf("no way to do %v", a)
 }
 
 func (w *wires) ownerNow() owner {

@@ -203,7 +203,7 @@ func (c *Conductor) trigger() string {
 	var facts []string
 	for id := drain.ID(0); id <= drain.Stranger; id++ {
 		h := &s.Hooks[id]
-		if h.Held || h.Released || h.Would || s.Trigger.Has(id) && !(int(id) < len(p.Containers) && p.Containers[id].Agent) {
+		if h.Held || h.Released || h.Would || s.Trigger.Has(id) && (int(id) >= len(p.Containers) || !p.Containers[id].Agent) {
 			facts = append(facts, "hook "+p.Name(id))
 		}
 	}

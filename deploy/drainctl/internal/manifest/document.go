@@ -181,8 +181,7 @@ func errLine(err error) (line int, rest string) {
 
 // problem places an error in the file.
 func (d *Document) problem(err error) error {
-	var placed *Error
-	if errors.As(err, &placed) {
+	if _, placed := errors.AsType[*Error](err); placed {
 		return err
 	}
 	line, what := errLine(err)
