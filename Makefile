@@ -2,12 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz images e2e e2e-full soak clean
+.PHONY: help demo test check bench fuzz images e2e e2e-full bench-rollouts soak clean
 
 FUZZTIME ?= 20s
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## two pods with a real Envoy, replaced under load: with nothing, with sleep 5, with drain-agent
 	go run ./scripts/demo
@@ -46,6 +46,9 @@ e2e: ## the same scenarios on a real kubelet on this machine (root, Linux; under
 
 e2e-full: ## the long form of e2e, with the baselines beside it (about 40 minutes)
 	scripts/e2e/run --long
+
+bench-rollouts: ## failures and seconds per stop on a real kubelet, side by side: nothing, sleep 5, sleep 15, drain-agent (half an hour)
+	scripts/e2e/run --table
 
 soak: ## the long proofs: 500 SIGKILLs of the payment service, a minute of input orders, 300 stops a cell
 	APP_KILLS=500 go test -count=1 -run SIGKILL -timeout 2h ./app
