@@ -26,10 +26,11 @@ var suite = map[string]func(t *testing.T, dsn string){
 	"keys expire and are swept":                       testSweep,
 	"the synthetic payment leaves no trace":           testSynthetic,
 	"a batch is resumed by another, the first fenced": testBatchFencing,
-	"one leader":                                      testLeader,
-	"marks":                                           testMarks,
-	"reconciliation":                                  testReconcile,
-	"the audit log is append-only":                    testAuditAppendOnly,
+
+	"one leader":                   testLeader,
+	"marks":                        testMarks,
+	"reconciliation":               testReconcile,
+	"the audit log is append-only": testAuditAppendOnly,
 }
 
 func TestStore(t *testing.T) {

@@ -51,7 +51,10 @@ func (r *Reader) Read(name string, log io.Reader) error {
 		if m := prefix.FindStringSubmatch(line); m != nil {
 			pod = m[1]
 		}
-		for decoded := range timeline.Decode(strings.NewReader(line)) {
+		for decoded, err := range timeline.Decode(strings.NewReader(line)) {
+			if err != nil {
+				return err
+			}
 			r.add(pod, decoded)
 		}
 		if errors.Is(err, io.EOF) {
