@@ -91,7 +91,7 @@ func TestLintExitCodesAndJSON(t *testing.T) {
 
 func TestBudgetIsDrawnToScale(t *testing.T) {
 	_, out, _ := drainctl(t, "", "budget", "--", "--grace-period=60s", "--stop=app=30s")
-	for _, want := range []string{"stop app             30 s   50 %", "10 s +    20 s +     5 s = 35 s", "= 65 s", "= 160 s", "26 s +    32 s +     2 s = 60 s", "change: nothing"} {
+	for _, want := range []string{"propagation         1.5 s    2 % | █ ", "stop app             30 s   50 %", "10 s +    20 s +     5 s = 35 s", "= 65 s", "= 160 s", "26 s +    32 s +     2 s = 60 s", "change: nothing"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

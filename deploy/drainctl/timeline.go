@@ -139,7 +139,7 @@ func (s *source) readCluster(ctx context.Context, reader *rollout.Reader, stderr
 	for _, pod := range s.pods {
 		targets = append(targets, []string{"pod/" + strings.TrimPrefix(pod, "pod/")})
 	}
-	var mu sync.Mutex // one line of one pod at a time
+	var lineLock, errLock sync.Mutex // one line of one pod at a time
 	var running sync.WaitGroup
 	errs := make([]error, len(targets))
 	lines, in := io.Pipe()
@@ -152,10 +152,13 @@ func (s *source) readCluster(ctx context.Context, reader *rollout.Reader, stderr
 			args = append(args, "--context="+s.context)
 		}
 		kubectl := exec.CommandContext(ctx, s.kubectl, args...)
-		kubectl.Stderr = stderr
-		kubectl.Stdout = &lineWriter{to: in, mu: &mu}
+		said, log := &lineWriter{to: stderr, mu: &errLock}, &lineWriter{to: in, mu: &lineLock}
+		kubectl.Stderr, kubectl.Stdout = said, log
 		running.Go(func() {
-			if err := kubectl.Run(); err != nil {
+			err := kubectl.Run()
+			said.end()
+			log.end()
+			if err != nil {
 				errs[i] = fmt.Errorf("%s %s: %w", s.kubectl, strings.Join(args, " "), err)
 			}
 		})
@@ -190,6 +193,13 @@ func (l *lineWriter) Write(text []byte) (int, error) {
 	}
 	l.rest = append(l.rest[:0], l.rest[end:]...)
 	return len(text), nil
+}
+
+// end passes on a last line that has no line end.
+func (l *lineWriter) end() {
+	if len(l.rest) > 0 {
+		_, _ = l.Write([]byte("\n")) // a pipe that is closed has no reader who misses it
+	}
 }
 
 func (s *source) drawOne(w io.Writer, d *rollout.Drain) error {

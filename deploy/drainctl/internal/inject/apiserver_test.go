@@ -15,6 +15,8 @@ import (
 // TestAPIServerAcceptsWhatComesOut asks a real API server, which stores nothing. $KUBECTL is the kubectl to call with its
 // arguments, such as "scripts/cluster/cluster kubectl" with an absolute path; without it, kubectl and its own configuration.
 //
+// It makes the namespaces that the manifests name and leaves them.
+//
 //	scripts/cluster/cluster up && KUBECTL="$PWD/scripts/cluster/cluster kubectl" go test -tags e2e -run APIServer ./deploy/drainctl/internal/inject
 func TestAPIServerAcceptsWhatComesOut(t *testing.T) {
 	kubectl := strings.Fields(os.Getenv("KUBECTL"))
