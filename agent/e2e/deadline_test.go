@@ -47,7 +47,7 @@ func TestGraceShorterThanConfigured(t *testing.T) {
 	u.wait()
 	<-endless
 	v := u.verdict("deadline")
-	if !strings.Contains(v.Reason, "grace was 4") {
+	if !strings.Contains(v.Reason, "grace was ") || !strings.Contains(v.Reason, "configured 30s") {
 		t.Errorf("reason %q", v.Reason)
 	}
 	var answers []string

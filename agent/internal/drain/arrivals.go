@@ -72,6 +72,12 @@ func (a *Arrivals) arrived(p *Policy, s *State, at time.Duration, n int64) {
 	a.LastAt = at
 }
 
+// silence is how long nothing had arrived when the counter was read last, counted from since at the earliest. What came after
+// that look nobody knows: silence grows by looking, not by waiting.
+func (a *Arrivals) silence(since time.Duration) time.Duration {
+	return a.Last.At - max(a.LastAt, since)
+}
+
 // restart forgets what belongs to an earlier stop, not what is known of the silence.
 func (a *Arrivals) restart() { a.Gap, a.Count, a.Late = 0, 0, 0 }
 

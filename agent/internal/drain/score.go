@@ -17,7 +17,7 @@ func Score(p *Policy, s *State) (score float64, known bool) {
 	if open := s.openConns(); open.Known && s.Load.ConnsOK {
 		rate *= float64(open.N) / float64(max(1, s.Load.Conns))
 	}
-	if silence := (s.Now - s.Requests.LastAt).Seconds(); silence*rate > 1 {
+	if silence := s.Requests.silence(0).Seconds(); silence*rate > 1 {
 		rate = 1 / silence
 	}
 	return rate * p.Exposure.Seconds(), true
@@ -38,7 +38,7 @@ func (s *State) quiet(p *Policy) (Why, bool) {
 	if conns == nil {
 		return Why{Code: ArrivalsUnknown}, false
 	}
-	if need := s.silenceAsked(p, conns); s.Now-max(conns.LastAt, s.T0) < need {
+	if need := s.silenceAsked(p, conns); conns.silence(s.T0) < need {
 		return Why{Code: NewConnectionsCome, For: need}, false
 	}
 	score, known := Score(p, s)

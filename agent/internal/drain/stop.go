@@ -24,7 +24,7 @@ func (s *State) announcing(p *Policy, d *Decision) {
 	}
 	conns := s.newConns()
 	switch {
-	case conns != nil && s.Now-max(conns.LastAt, s.T0) >= p.QuietMin:
+	case conns != nil && conns.silence(s.T0) >= p.QuietMin:
 		s.beginDraining(p, Why{Code: NoNewConnections, For: p.QuietMin}, d)
 	case s.Now >= s.Since+p.AnnounceMax:
 		s.beginDraining(p, Why{Code: AnnounceMaxOver, For: p.AnnounceMax}, d)
@@ -73,6 +73,10 @@ func (s *State) settling(p *Policy, d *Decision) {
 	default:
 		if why, ok := s.zero(p, s.Since); !ok {
 			d.Waiting = why
+			return
+		}
+		if conns := s.newConns(); conns != nil && conns.Last.At < s.Since {
+			d.Waiting = Why{Code: NewConnectionsCome, For: p.QuietMin}
 			return
 		}
 		s.beginStopping(p, Clean, Why{Code: SettleTime, For: p.Settle}, d)
