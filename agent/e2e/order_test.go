@@ -62,7 +62,7 @@ func oneLongRequest(t *testing.T, s setup) *under {
 	if !ok || answered.Before(a.at) {
 		t.Errorf("app's hook answered at %v, its request ended at %v", answered, a.at)
 	}
-	if late := answered.Sub(a.at); late > 3*time.Second { // settle, polling and a busy machine
+	if late := answered.Sub(a.at); late > 10*time.Second { // quiet-max and the deadline lie beyond; the bench has the figure
 		t.Errorf("app's hook answered %v after its last request", late)
 	}
 	u.inOrder("app hook_answered", "app sigterm", "proxy hook_answered", "proxy exited")
