@@ -264,6 +264,7 @@ func (p *pod) verdicts() []*timeline.Verdict {
 // verdict returns the one verdict there must be.
 func (p *pod) verdict() *timeline.Verdict {
 	p.t.Helper()
+	synctest.Wait() // the verdict follows the last answer
 	all := p.verdicts()
 	if len(all) != 1 {
 		p.t.Fatalf("%d verdicts, want 1\n%s", len(all), p.story())
