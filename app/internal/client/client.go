@@ -53,11 +53,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.Rate <= 0 || cfg.Concurrency <= 0 {
 		return nil, errors.New("send traffic: rate and concurrency must be positive")
 	}
-	// gRPC's own retries would hide what a stop does to clients.
-	conn, err := grpc.NewClient(cfg.Target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
-		grpc.WithConnectParams(quickReconnect))
+	conn, err := Dial(cfg.Target)
 	if err != nil {
-		return nil, fmt.Errorf("send traffic to %s: %w", cfg.Target, err)
+		return nil, err
 	}
 	defer conn.Close()
 	r := &run{
@@ -69,6 +67,17 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	report := r.tally.report()
 	report.Ledger = r.audit(context.WithoutCancel(ctx))
 	return report, nil
+}
+
+// Dial makes a connection that finds a restarted service soon and hides no failure: gRPC's own retries would not show what
+// a stop does to clients. It fails when target cannot be parsed.
+func Dial(target string) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
+		grpc.WithConnectParams(quickReconnect))
+	if err != nil {
+		return nil, fmt.Errorf("send traffic to %s: %w", target, err)
+	}
+	return conn, nil
 }
 
 // send starts every request at its own time, counted from the beginning.
