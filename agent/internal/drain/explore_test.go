@@ -27,6 +27,9 @@ var moves = []struct {
 	{"proxy busy", func(w *world) { w.proxy = Known(1) }},
 	{"proxy unknown", func(w *world) { w.proxy, w.rqs, w.newConns = Count{}, Count{}, Count{} }},
 	{"proxy idle", func(w *world) { w.proxy, w.rqs, w.newConns = Known(0), Known(5), Known(5) }},
+	{"a connection comes", (*world).arrive},
+	{"Envoy is slow", func(w *world) { w.late[proxyPoller] = 60 * ms }},
+	{"sockets are slow", func(w *world) { w.late[socketPoller] = 60 * ms }},
 	{"app dies", func(w *world) { w.live[app] = Gone }},
 	{"proxy dies", func(w *world) { w.live[proxy], w.proxy = Gone, Count{} }},
 	{"app is stuck", func(w *world) { w.endsAfter[app] = -1 }},
@@ -93,14 +96,19 @@ func (w *world) fingerprint(seed maphash.Seed) uint64 {
 	return maphash.Comparable(seed, struct {
 		p                *Policy
 		s                State
-		now, poll, wake  time.Duration
+		times            [4]time.Duration
+		late, nextLook   [3]time.Duration
+		coming           [3]look
 		counts           [6]Count
 		live             [MaxContainers]Liveness
 		endsAfter, endAt [MaxContainers]time.Duration
 		fails            Actions
 		exited           bool
 	}{
-		w.policyID, w.s, w.now, w.nextPoll, w.wake,
+		w.policyID, w.s,
+		[4]time.Duration{w.now, w.nextPoll, w.wake, w.arrivedAt},
+		w.late, w.nextLook,
+		w.coming,
 		[6]Count{w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns},
 		w.live, w.endsAfter, w.endAt, w.actFails, w.exited,
 	})
@@ -123,26 +131,40 @@ func TestExploration(t *testing.T) {
 		}
 	}
 	e := &explorer{t: t, seed: maphash.MakeSeed(), until: time.Now().Add(budget), transitions: map[[2]Phase]bool{}}
-	policies := []func(*Policy){
-		func(*Policy) {},
-		func(p *Policy) { p.Hooks = 0b011 },
-		func(p *Policy) { p.Containers[1].Outlives = true },
-		func(p *Policy) { p.Hooks = 0b001 },
-		func(p *Policy) { p.ExitWith = app },
-		func(p *Policy) { p.Observe, p.Containers[app].Sleep = true, 3*sec },
-		func(p *Policy) { p.Grace = 4 * sec },
+	starts := []struct {
+		policy func(*Policy)
+		world  func(*world)
+	}{
+		{},
+		{policy: func(p *Policy) { p.Hooks = 0b011 }},
+		{policy: func(p *Policy) { p.Containers[1].Outlives = true }},
+		{policy: func(p *Policy) { p.Hooks = 0b001 }},
+		{policy: func(p *Policy) { p.ExitWith = app }},
+		{policy: func(p *Policy) { p.Observe, p.Containers[app].Sleep = true, 3*sec }},
+		{policy: func(p *Policy) { p.Grace = 4 * sec }},
+		{world: (*world).stop},
+		{world: func(w *world) { // only the sockets tell of connections, and nobody came for long
+			w.conns, w.newConns, w.sockConns, w.sockNew = Count{}, Count{}, Known(0), Known(0)
+			w.stop()
+			w.run(w.now+900*ms, nil)
+		}},
 	}
 	complete := 0
 	for depth := 1; time.Now().Before(e.until); depth++ {
 		e.visited = map[uint64]int{}
-		for _, change := range policies {
+		for _, start := range starts {
 			p := Defaults()
 			p.IdleSample = 10 * sec
-			change(&p)
+			if start.policy != nil {
+				start.policy(&p)
+			}
 			w := newWorld(p)
 			w.every, w.policyID = 150*ms, &p
 			w.check = e.check
 			w.run(5*sec, nil)
+			if start.world != nil {
+				start.world(w)
+			}
 			e.from(w, depth)
 		}
 		if time.Now().Before(e.until) {

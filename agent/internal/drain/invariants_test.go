@@ -11,7 +11,7 @@ func violated(w *world, before State, in Input, d Decision) string {
 			return fmt.Sprintf("hook of %s held for %v", p.Name(id), s.Now-h.Called)
 		}
 		if d.Release.Has(id) {
-			if why := earlyAnswer(p, s, &before, id, d); why != "" {
+			if why := earlyAnswer(w, &before, id, d); why != "" {
 				return fmt.Sprintf("hook of %s answered: %s", p.Name(id), why)
 			}
 		}
@@ -42,7 +42,8 @@ func violated(w *world, before State, in Input, d Decision) string {
 }
 
 // earlyAnswer checks the two rules of an answer: the app not before zero, the proxy not before the app's stage is over.
-func earlyAnswer(p *Policy, s, before *State, id ID, d Decision) string {
+func earlyAnswer(w *world, before *State, id ID, d Decision) string {
+	p, s := &w.p, &w.s
 	pardoned := s.gone(id) || s.Ending == FinishedByOperator || s.Ending == ProxyDied || s.Ending == AppDied || d.Verdict == ContainerRestart ||
 		d.Verdict == FinishedByOperator || s.Hard != 0 || s.Ending == Deadline || before.Hooks[id].Released || before.Over || p.Observe || d.Verdict == Aborted
 	if pardoned {
@@ -56,7 +57,7 @@ func earlyAnswer(p *Policy, s, before *State, id ID, d Decision) string {
 		if why, ok := before.zero(p, 0); !ok && before.Phase < Stopping {
 			return why.Text(p)
 		}
-		return ""
+		return tooSoon(w, before.Phase)
 	}
 	for i := range p.Containers {
 		other := ID(i)
@@ -66,6 +67,18 @@ func earlyAnswer(p *Policy, s, before *State, id ID, d Decision) string {
 		if !s.Hooks[other].Released || !s.gone(other) && s.Now < s.StageAt {
 			return "before " + p.Name(other)
 		}
+	}
+	return ""
+}
+
+// tooSoon says so when a connection came less than quiet-min before the newest look at them: that look must have shown it.
+func tooSoon(w *world, in Phase) string {
+	conns := w.s.newConns()
+	if in != Settling || conns == nil || w.s.gone(proxy) || w.now >= w.s.Draining0+w.p.QuietMax {
+		return ""
+	}
+	if seen := conns.Last.At; w.arrivedAt <= seen && w.arrivedAt > seen-w.p.QuietMin {
+		return fmt.Sprintf("a connection came at %v, the last look was at %v", w.arrivedAt, seen)
 	}
 	return ""
 }

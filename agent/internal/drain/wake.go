@@ -29,9 +29,6 @@ func (s *State) wake(p *Policy, d *Decision) time.Duration {
 	case Holding:
 		at(s.firstFact() + min(p.RestartMax, b.Hard))
 	case Announcing:
-		if conns := s.newConns(); conns != nil {
-			at(max(conns.LastAt, s.T0) + p.QuietMin)
-		}
 		at(s.Since + p.AnnounceMax)
 	case Draining:
 		at(s.T0 + p.Propagation)

@@ -25,8 +25,12 @@ type world struct {
 	actFails       Actions
 	actHangs       Actions // begun, never over
 	nextPoll, wake time.Duration
-	every          time.Duration // polling period
-	policyID       *Policy       // set by an exploration
+	every          time.Duration    // polling period
+	late           [3]time.Duration // per poller, from its look to its report
+	coming         [3]look          // looked at, not reported yet
+	nextLook       [3]time.Duration // not before: whoever answers slowly is asked rarely
+	arrivedAt      time.Duration    // when the newest connection came
+	policyID       *Policy          // set by an exploration
 	fast           bool
 
 	answered [MaxContainers + 1]time.Duration
@@ -38,6 +42,12 @@ type world struct {
 	check    func(w *world, before State, in Input, d Decision)
 }
 
+// look is what all sources said at one moment.
+type look struct {
+	at, due, every                                       time.Duration
+	proxy, app, conns, newConns, rqs, sockConns, sockNew Count
+}
+
 func newWorld(p Policy) *world {
 	w := &world{p: p, every: 25 * time.Millisecond, proxy: Known(0), app: Known(0), conns: Known(0), newConns: Known(0), rqs: Known(0)}
 	for i := range w.live {
@@ -45,10 +55,6 @@ func newWorld(p Policy) *world {
 	}
 	w.send(Input{Kind: Described, Facts: ProxyFacts{Known: true, Directed: true, Uptime: time.Hour}})
 	return w
-}
-
-func (w *world) reading(c Count) Reading {
-	return Reading{Count: c, At: w.now, Every: w.every}
 }
 
 func (w *world) send(in Input) {
@@ -125,13 +131,56 @@ func (w *world) poll() {
 		}
 		w.send(Input{Kind: Seen, Container: ID(i), Live: w.live[i]})
 	}
-	w.send(Input{Kind: ProxySampled, Proxy: ProxySample{
-		InFlight: w.reading(w.proxy), Conns: w.reading(w.conns), NewConns: w.reading(w.newConns), Requests: w.reading(w.rqs),
-	}})
-	w.send(Input{Kind: SocketsSampled, Sockets: SocketSample{Conns: w.reading(w.sockConns), NewConns: w.reading(w.sockNew)}})
-	for i := range w.p.Sources {
-		w.send(Input{Kind: AppSampled, Source: i, InFlight: w.reading(w.app)})
+	now := look{w.now, 0, 0, w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns, w.sockNew}
+	for poller, late := range w.late {
+		if w.coming[poller] == (look{}) && w.now >= w.nextLook[poller] {
+			now.due, now.every = w.now+late, max(w.every, 20*late)
+			w.coming[poller], w.nextLook[poller] = now, w.now+20*late
+		}
 	}
+	w.report()
+}
+
+// The pollers of a world.
+const (
+	proxyPoller = iota
+	socketPoller
+	appPoller
+)
+
+// report gives the core every look that is due.
+func (w *world) report() {
+	for poller, l := range w.coming {
+		if l == (look{}) || l.due > w.now {
+			continue
+		}
+		w.coming[poller] = look{}
+		switch poller {
+		case proxyPoller:
+			w.send(w.sampled(l))
+		case socketPoller:
+			w.send(Input{Kind: SocketsSampled, Sockets: SocketSample{Conns: l.reading(l.sockConns), NewConns: l.reading(l.sockNew)}})
+		case appPoller:
+			for i := range w.p.Sources {
+				w.send(Input{Kind: AppSampled, Source: i, InFlight: l.reading(l.app)})
+			}
+		}
+	}
+}
+
+func (w *world) sampled(l look) Input {
+	return Input{Kind: ProxySampled, At: w.now, Proxy: ProxySample{
+		InFlight: l.reading(l.proxy), Conns: l.reading(l.conns), NewConns: l.reading(l.newConns), Requests: l.reading(l.rqs),
+	}}
+}
+
+func (l look) reading(c Count) Reading {
+	return Reading{Count: c, At: l.at, Every: l.every}
+}
+
+// arrive lets one client connect and send a request that is over at once.
+func (w *world) arrive() {
+	w.newConns.N, w.sockNew.N, w.rqs.N, w.arrivedAt = w.newConns.N+1, w.sockNew.N+1, w.rqs.N+1, w.now
 }
 
 func (w *world) hook(id ID) {
@@ -152,10 +201,16 @@ func (w *world) run(until time.Duration, stop func() bool) {
 		if w.fast {
 			next = min(next, w.nextPoll)
 		}
+		for _, l := range w.coming {
+			if l != (look{}) {
+				next = min(next, l.due)
+			}
+		}
 		w.now = max(next, w.now+time.Microsecond)
 		if w.wake <= w.now {
 			w.send(Input{Kind: Tick})
 		}
+		w.report()
 		if w.fast && w.now >= w.nextPoll {
 			w.nextPoll = w.now + w.every
 			w.poll()
