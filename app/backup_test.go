@@ -17,7 +17,7 @@ import (
 
 	"github.com/drain-agent/drain-agent/app/internal/apptest"
 	"github.com/drain-agent/drain-agent/app/internal/client"
-	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+	"github.com/drain-agent/drain-agent/scripts/pgtest"
 )
 
 // exec1 runs a statement past all our own code.

@@ -16,7 +16,7 @@ import (
 	"github.com/drain-agent/drain-agent/app/api"
 	"github.com/drain-agent/drain-agent/app/internal/apptest"
 	"github.com/drain-agent/drain-agent/app/internal/client"
-	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+	"github.com/drain-agent/drain-agent/scripts/pgtest"
 )
 
 // kills is how often the service is killed: 8 times, or as $APP_KILLS says (make soak: 500).

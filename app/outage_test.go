@@ -20,7 +20,7 @@ import (
 	"github.com/drain-agent/drain-agent/app/api"
 	"github.com/drain-agent/drain-agent/app/internal/apptest"
 	"github.com/drain-agent/drain-agent/app/internal/client"
-	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+	"github.com/drain-agent/drain-agent/scripts/pgtest"
 )
 
 // outage runs a service under load, breaks its store, sees that errors and readiness say so, mends it, and sees the same

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+	"github.com/drain-agent/drain-agent/scripts/pgtest"
 )
 
 // BenchmarkPayments makes payments from 8 callers, in turns with and without the idempotency key, so that whatever else

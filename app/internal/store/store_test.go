@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drain-agent/drain-agent/app/internal/pgtest"
+	"github.com/drain-agent/drain-agent/scripts/pgtest"
 )
 
 // Every test of the suite gets an empty store, on each database.

@@ -1,5 +1,6 @@
-// Package pgtest runs a PostgreSQL server of its own for tests: in a temporary folder, as an unprivileged user, on a
-// loopback port. It needs Debian's package "postgresql" (initdb and postgres anywhere in PATH or /usr/lib/postgresql).
+// Package pgtest runs a PostgreSQL server of its own for tests: in a temporary folder, as an unprivileged user, on a Unix
+// socket, which pods with a network of their own reach too. It needs Debian's package "postgresql" (initdb and postgres
+// anywhere in PATH or /usr/lib/postgresql).
 package pgtest
 
 import (
@@ -7,7 +8,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -23,12 +23,11 @@ import (
 
 // Server is a running PostgreSQL.
 type Server struct {
-	tb   testing.TB
-	dir  string
-	port int
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	dbs  int
+	tb  testing.TB
+	dir string
+	cmd *exec.Cmd
+	log bytes.Buffer
+	dbs int
 }
 
 // Start runs a server until the test ends. The test fails when PostgreSQL is not installed.
@@ -49,17 +48,16 @@ func Start(tb testing.TB) *Server {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		tb.Fatalf("initdb: %v\n%s", err, out)
 	}
-	s.port = freePort(tb)
 	s.Run()
 	tb.Cleanup(func() { s.Stop(syscall.SIGQUIT) })
 	return s
 }
 
-// Run starts the server, on the same data and port as before, and waits until it answers.
+// Run starts the server, on the same data and socket as before, and waits until it answers.
 func (s *Server) Run() {
 	s.tb.Helper()
-	s.cmd = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=127.0.0.1",
-		"-p", strconv.Itoa(s.port), "-c", "max_connections=200")
+	s.cmd = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=",
+		"-c", "max_connections=200")
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.tb.Fatal(err)
@@ -116,7 +114,7 @@ func (s *Server) Tool(name string, args ...string) *exec.Cmd {
 }
 
 func (s *Server) url(name string) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
+	return fmt.Sprintf("postgres://postgres@/%s?host=%s", name, s.dir)
 }
 
 func (s *Server) connect(name string) *sql.DB {
@@ -157,13 +155,4 @@ func (s *Server) credential() *syscall.Credential {
 	uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
 	gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-}
-
-func freePort(tb testing.TB) int {
-	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
 }
