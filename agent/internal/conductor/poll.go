@@ -22,7 +22,7 @@ type poller struct {
 	read     func(ctx context.Context, p *poller, at time.Duration)
 	every    time.Duration // from the beginning of the newest reading to that of the next
 	failures int           // in a row
-	took     time.Duration // what the newest reading cost that did not fail
+	cost     time.Duration // of a reading, as far as it is believed
 }
 
 func (c *Conductor) makePollers() {
@@ -83,8 +83,11 @@ func (p *poller) run(ctx context.Context) {
 func (p *poller) pace(took time.Duration, failure string) time.Duration {
 	if failure == "" {
 		p.failures = 0
-		p.every = max(p.c.cfg.Poll, courtesy*min(took, p.took)) // one slow answer may have been anybody's fault
-		p.took = took
+		if p.cost == 0 {
+			p.cost = took
+		}
+		p.cost = min(took, 2*p.cost) // one slow answer may be anybody's fault, many in a row are not
+		p.every = max(p.c.cfg.Poll, courtesy*p.cost)
 		return p.every
 	}
 	p.failures++
