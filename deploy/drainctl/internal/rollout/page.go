@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/drain-agent/drain-agent/agent/timeline"
@@ -33,6 +34,9 @@ type chart struct {
 	Unread bool // nobody could read anything in flight
 }
 
+// Axis is where the times stand: below the last hook.
+func (c chart) Axis() int { return 160 + 12*len(c.Hooks) }
+
 type bar struct {
 	Name     string
 	X, Width float64
@@ -40,7 +44,7 @@ type bar struct {
 }
 
 // Y is where the n-th hook's bar stands.
-func (bar) Y(n int) int { return 148 + 8*min(n, 6) }
+func (bar) Y(n int) int { return 148 + 12*n }
 
 type fact struct {
 	X    float64
@@ -71,9 +75,8 @@ func Page(w io.Writer, drains []*Drain) error {
 		P50: Seconds(s.P50MS), P95: Seconds(s.P95MS), Max: Seconds(s.LongestMS), LateText: fmt.Sprint(s.Late) + unread(s.LateUnread),
 		Phases: []string{"confirming", "holding", "announcing", "draining", "settling", "stopping"},
 	}
-	for i := range 9 {
-		at := whole * int64(i) / 8
-		p.Ticks = append(p.Ticks, fact{x(at, whole), Seconds(at)})
+	for at, step := int64(0), tick(whole); at <= whole; at += step {
+		p.Ticks = append(p.Ticks, fact{x(at, whole), strconv.FormatFloat(float64(at)/1000, 'f', -1, 64) + " s"})
 	}
 	for _, d := range drains {
 		p.Charts = append(p.Charts, newChart(d, whole))
@@ -83,6 +86,17 @@ func Page(w io.Writer, drains []*Drain) error {
 		return fmt.Errorf("read the page's template: %w", err)
 	}
 	return t.Execute(w, p)
+}
+
+// tick is the least of 1, 2, 5, 10, 20, 50 … that divides the axis at most ten times.
+func tick(whole int64) int64 {
+	for step := int64(100); ; step *= 10 {
+		for _, n := range []int64{1, 2, 5} {
+			if whole/(n*step) <= 10 {
+				return n * step
+			}
+		}
+	}
 }
 
 func total(d *Drain) int64 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,6 +75,9 @@ func (r *Reader) add(pod string, line timeline.Line) {
 		r.open = map[string]*Drain{}
 	}
 	d := r.open[pod]
+	if e := line.Event; d == nil && e != nil && e.To == "serving" && e.Action == "" {
+		return // of the agent's life before the trigger
+	}
 	again := d != nil && line.Event != nil && len(d.Events) > 0 && line.Event.ElapsedMS < d.Events[len(d.Events)-1].ElapsedMS
 	if d == nil || again { // the clock began anew: the drain before it ended without a verdict
 		d = &Drain{Pod: pod}
@@ -91,5 +95,8 @@ func (r *Reader) add(pod string, line timeline.Line) {
 	}
 }
 
-// Drains returns what was read so far, in the order in which the drains began in the logs.
-func (r *Reader) Drains() []*Drain { return r.order }
+// Drains returns what was read so far, in the order in which the drains began.
+func (r *Reader) Drains() []*Drain {
+	slices.SortStableFunc(r.order, func(a, b *Drain) int { return a.Start().Compare(b.Start()) })
+	return r.order
+}
