@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net/http"
 	"os"
 	"os/user"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -136,28 +138,57 @@ func TestSQLiteLocked(t *testing.T) {
 	}.run(t)
 }
 
-// A file that may not be written: the service says so instead of starting, and starts when it may. (A running service
-// is not concerned: it keeps the right it had when it opened the file.)
-func TestSQLiteReadOnly(t *testing.T) {
+// unprivileged returns a service whose SQLite file it owns, and which may not write everything as root may.
+func unprivileged(t *testing.T) (app *apptest.App, path string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "books") //nolint:usetesting // an unprivileged user must be able to reach it
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "books.db")
-	app := apptest.New(t, binary(t), "--store=sqlite:"+path)
-	if os.Geteuid() == 0 { // root may write everything
-		nobody, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
-		gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
-		app.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+	path = filepath.Join(dir, "books.db")
+	app = apptest.New(t, binary(t), "--store=sqlite:"+path)
+	if os.Geteuid() != 0 {
+		return app, path
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
+	gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
+	app.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+		t.Fatal(err)
+	}
+	return app, path
+}
+
+// chmod changes the mode of the file and of those that SQLite keeps beside it.
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	files, _ := filepath.Glob(path + "*")
+	for _, f := range files {
+		if err := os.Chmod(f, mode); err != nil && !errors.Is(err, os.ErrNotExist) { // a log may just have been removed
 			t.Fatal(err)
 		}
 	}
+}
+
+// The file may no longer be written, under load: an open descriptor keeps its right, but no connection is older than 5 s.
+func TestSQLiteMadeReadOnly(t *testing.T) {
+	app, path := unprivileged(t)
+	outage{
+		app: app, dsn: "sqlite:" + path,
+		breakIt: func() { chmod(t, path, 0o444) },
+		mend:    func() { chmod(t, path, 0o644) },
+		code:    codes.Unavailable, readiness: http.StatusServiceUnavailable, unready: "readonly database",
+	}.run(t)
+}
+
+// A file that may not be written from the start: the service says so instead of starting, and starts when it may.
+func TestSQLiteReadOnlyAtStart(t *testing.T) {
+	app, path := unprivileged(t)
 	app.Start()
 	app.Ready()
 	before, err := api.NewPaymentServiceClient(dial(t, app)).ProcessPayment(t.Context(), payment("k", 1))
@@ -166,9 +197,7 @@ func TestSQLiteReadOnly(t *testing.T) {
 	}
 	app.Signal(syscall.SIGTERM)
 	app.Exit()
-	if err := os.Chmod(path, 0o444); err != nil {
-		t.Fatal(err)
-	}
+	chmod(t, path, 0o444)
 	app.Start()
 	app.Await("the startup probe to say why", func() bool {
 		code, body := app.Get("/startupz")
@@ -177,16 +206,34 @@ func TestSQLiteReadOnly(t *testing.T) {
 	if code, _ := app.Get("/livez"); code != http.StatusOK {
 		t.Errorf("liveness %d: a restart would not help", code)
 	}
-	files, _ := filepath.Glob(path + "*") // what SQLite made beside it has taken over its mode
-	for _, f := range files {
-		if err := os.Chmod(f, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	chmod(t, path, 0o644)
 	app.Ready()
 	if after, err := api.NewPaymentServiceClient(dial(t, app)).ProcessPayment(t.Context(), payment("k", 1)); err != nil || after.GetPaymentId() != before.GetPaymentId() {
 		t.Errorf("%v %v", after, err)
 	}
+}
+
+// The file system is full, under load.
+func TestSQLiteDiskFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount a small file system; TestSQLiteMadeReadOnly takes the same way through the service")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	path, filler := filepath.Join(dir, "books.db"), filepath.Join(dir, "filler")
+	outage{
+		app: apptest.New(t, binary(t), "--store=sqlite:"+path), dsn: "sqlite:" + path,
+		breakIt: func() {
+			if err := os.WriteFile(filler, make([]byte, 8<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("fill the file system: %v", err)
+			}
+		},
+		mend: func() { _ = os.Remove(filler) },
+		code: codes.Unavailable, readiness: http.StatusServiceUnavailable, unready: "full",
+	}.run(t)
 }
 
 // The first bytes of the file are overwritten, and put back. (Where they cannot be put back: app restore.)
