@@ -17,6 +17,7 @@ type form struct {
 // result is everything that was counted.
 type result struct {
 	article, ours    form
+	customer         form  // ours, with the service's own payment client
 	stable, canary   int64 // requests, without faults
 	limited, allowed int64
 	seconds          float64 // in which these came
@@ -28,10 +29,24 @@ type result struct {
 func (m *mesh) measure(ctx context.Context, n int) (*result, error) {
 	r := new(result)
 	var err error
-	if r.article, err = m.faults(ctx, "article", m.client, n); err != nil {
+	byGHZ := func(listener string) func() (form, error) {
+		return func() (form, error) {
+			sent, err := m.driver.pay(ctx, m.client.ports[listener], n, true)
+			if err != nil {
+				return form{}, err
+			}
+			f := form{sent: int64(sent.sent), failed: int64(sent.failed)}
+			f.made, f.doubled, err = m.service.audit(ctx, sent.keys)
+			return f, err
+		}
+	}
+	if r.article, err = m.faults(m.client, byGHZ("article")); err != nil {
 		return nil, err
 	}
-	if r.ours, err = m.faults(ctx, "ours", m.gateway, n); err != nil {
+	if r.ours, err = m.faults(m.gateway, byGHZ("ours")); err != nil {
+		return nil, err
+	}
+	if r.customer, err = m.faults(m.gateway, func() (form, error) { return m.service.customer(ctx, m.chaotic.addr) }); err != nil {
 		return nil, err
 	}
 	for _, experiment := range []func(context.Context, *result, int) error{m.weights, m.sickPod, m.limit} {
@@ -42,8 +57,8 @@ func (m *mesh) measure(ctx context.Context, n int) (*result, error) {
 	return r, nil
 }
 
-// faults sends payments with the header x-chaos-test. The proxy that injects counts the faults, the client's counts the retries.
-func (m *mesh) faults(ctx context.Context, listener string, injector *proxy, n int) (f form, err error) {
+// faults lets a client send payments with the header x-chaos-test. The proxy that injects counts the faults, the client's the retries.
+func (m *mesh) faults(injector *proxy, send func() (form, error)) (f form, err error) {
 	const aborts, retries = `fault.aborts_injected$`, `upstream_rq_retry$`
 	aborted, err := injector.sum(aborts)
 	if err != nil {
@@ -53,11 +68,9 @@ func (m *mesh) faults(ctx context.Context, listener string, injector *proxy, n i
 	if err != nil {
 		return f, err
 	}
-	sent, err := pay(ctx, m.client.ports[listener], n, true)
-	if err != nil {
+	if f, err = send(); err != nil {
 		return f, err
 	}
-	f.sent, f.failed = int64(sent.sent), int64(sent.failed)
 	if f.injected, err = injector.sum(aborts); err != nil {
 		return f, err
 	}
@@ -65,14 +78,13 @@ func (m *mesh) faults(ctx context.Context, listener string, injector *proxy, n i
 		return f, err
 	}
 	f.injected, f.retries = f.injected-aborted, f.retries-retried
-	f.made, f.doubled, err = m.service.audit(ctx, sent.keys)
-	return f, err
+	return f, nil
 }
 
 // weights sends payments without a fault and counts which pods got them.
 func (m *mesh) weights(ctx context.Context, r *result, n int) error {
 	stable, canary := m.stable[0].served.Load()+m.stable[1].served.Load(), m.canary.served.Load()
-	if _, err := pay(ctx, m.client.ports["ours"], n, false); err != nil {
+	if _, err := m.driver.pay(ctx, m.client.ports["ours"], n, false); err != nil {
 		return err
 	}
 	r.stable, r.canary = m.stable[0].served.Load()+m.stable[1].served.Load()-stable, m.canary.served.Load()-canary
@@ -82,7 +94,7 @@ func (m *mesh) weights(ctx context.Context, r *result, n int) error {
 // sickPod lets one of the two stable pods fail until Envoy leaves it alone, then mends it and waits until Envoy comes back.
 func (m *mesh) sickPod(ctx context.Context, r *result, n int) error {
 	m.stable[1].broken.Store(true)
-	sent, err := pay(ctx, m.client.ports["ours"], n, false)
+	sent, err := m.driver.pay(ctx, m.client.ports["ours"], n, false)
 	m.stable[1].broken.Store(false)
 	if err != nil {
 		return err
@@ -95,7 +107,7 @@ func (m *mesh) sickPod(ctx context.Context, r *result, n int) error {
 	r.ejected = ejections > 0
 	before := m.stable[1].served.Load()
 	r.returned = until(ctx, 30*time.Second, func() error {
-		if _, err := pay(ctx, m.client.ports["ours"], 4, false); err != nil {
+		if _, err := m.driver.pay(ctx, m.client.ports["ours"], 4, false); err != nil {
 			return err
 		}
 		if m.stable[1].served.Load() == before {
@@ -110,7 +122,7 @@ func (m *mesh) sickPod(ctx context.Context, r *result, n int) error {
 func (m *mesh) limit(ctx context.Context, r *result, _ int) error {
 	began := time.Now()
 	err := until(ctx, time.Minute, func() (err error) {
-		if err := flood(ctx, m.gateway.ports["inbound"], 500); err != nil {
+		if err := m.driver.flood(ctx, m.gateway.ports["inbound"], 500); err != nil {
 			return err
 		}
 		if r.limited, err = m.gateway.sum(`http_local_rate_limiter.http_local_rate_limit.rate_limited$`); err == nil && r.limited == 0 {
@@ -131,7 +143,9 @@ func (r *result) print(out io.Writer) {
 	for _, row := range []struct {
 		name string
 		form form
-	}{{"the article's: fault on the route", r.article}, {"ours: fault at the second hop", r.ours}} {
+	}{
+		{"the article's: fault on the route", r.article}, {"ours: fault at the second hop", r.ours}, {"ours, by the payment client", r.customer},
+	} {
 		f := row.form
 		fmt.Fprintf(out, "%-34s %8d %8d %8d %8d %8d %8d\n", row.name, f.sent, f.injected, f.retries, f.failed, f.made, f.doubled)
 	}

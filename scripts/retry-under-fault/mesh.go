@@ -16,6 +16,8 @@ type mesh struct {
 	stable          [2]*replica
 	canary          *replica
 	gateway, client *proxy
+	chaotic         *replica // before the client's proxy: sets the chaos header
+	driver          driver
 	dir             string
 	stop            context.CancelFunc
 }
@@ -33,18 +35,25 @@ func startMesh(ctx context.Context) (m *mesh, err error) {
 	if m.dir, err = os.MkdirTemp("", "retry"); err != nil {
 		return nil, err
 	}
+	if m.driver, err = newDriver(ctx, m.dir); err != nil {
+		return nil, err
+	}
 	if m.service, err = startService(ctx, m.dir); err != nil {
 		return nil, err
 	}
 	for _, pod := range []**replica{&m.stable[0], &m.stable[1], &m.canary} {
-		if *pod, err = startReplica(ctx, m.service.addr); err != nil {
+		if *pod, err = startReplica(ctx, m.service.addr, false); err != nil {
 			return nil, err
 		}
 	}
 	if err = m.startGateway(ctx); err != nil {
 		return nil, err
 	}
-	return m, m.startClient(ctx)
+	if err = m.startClient(ctx); err != nil {
+		return nil, err
+	}
+	m.chaotic, err = startReplica(ctx, m.client.ports["ours"], true)
+	return m, err
 }
 
 func (m *mesh) close() {

@@ -22,6 +22,7 @@ import (
 
 // service is the real payment service, one process with one ledger.
 type service struct {
+	binary   string
 	addr     string
 	payments api.PaymentServiceClient
 }
@@ -43,8 +44,8 @@ func startService(ctx context.Context, dir string) (*service, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the service: %w", err)
 	}
-	s := &service{addr: fmt.Sprintf("127.0.0.1:%d", port)}
-	conn, err := dial(s.addr)
+	s := &service{binary: binary, addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	conn, err := grpc.NewClient("passthrough:"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +54,6 @@ func startService(ctx context.Context, dir string) (*service, error) {
 		_, err := s.payments.AuditKeys(ctx, &api.AuditKeysRequest{IdempotencyKeys: []string{"none"}})
 		return err
 	})
-}
-
-// dial connects without gRPC's own retries: what is retried here is retried by Envoy.
-func dial(addr string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
 }
 
 func listen(ctx context.Context) (net.Listener, error) {
@@ -78,14 +74,18 @@ func freePorts(ctx context.Context) (a, b int, err error) {
 	return first.Addr().(*net.TCPAddr).Port, second.Addr().(*net.TCPAddr).Port, nil
 }
 
+const chaosHeader = "x-chaos-test"
+
 // replica is a pod of the service as its clients see it: it counts what reaches it, and answers 503 while it is broken.
+// Before a client's proxy it stands for an app that sets the chaos header.
 type replica struct {
 	addr   string
 	served atomic.Int64
 	broken atomic.Bool
+	chaos  bool
 }
 
-func startReplica(ctx context.Context, backend string) (*replica, error) {
+func startReplica(ctx context.Context, backend string, chaos bool) (*replica, error) {
 	socket, err := listen(ctx)
 	if err != nil {
 		return nil, err
@@ -94,12 +94,15 @@ func startReplica(ctx context.Context, backend string) (*replica, error) {
 	plain.SetUnencryptedHTTP2(true)
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
 	forward.Transport = &http.Transport{Protocols: plain}
-	r := &replica{addr: socket.Addr().String()}
+	r := &replica{addr: socket.Addr().String(), chaos: chaos}
 	server := &http.Server{Protocols: plain, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.served.Add(1)
 		if r.broken.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
+		}
+		if r.chaos {
+			req.Header.Set(chaosHeader, "true")
 		}
 		forward.ServeHTTP(w, req)
 	})}

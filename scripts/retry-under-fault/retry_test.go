@@ -21,10 +21,12 @@ func TestSecondHopIsRetriedAndSameHopIsNot(t *testing.T) {
 	if a := r.article; a.injected == 0 || a.retries != 0 || a.failed != a.injected {
 		t.Errorf("the article's form: %+v, want every fault to reach the client and no retry", a)
 	}
-	if o := r.ours; o.injected == 0 || o.retries == 0 || o.failed*4 >= o.injected {
-		t.Errorf("our form: %+v, want retries and far fewer failures than faults", o)
+	for _, o := range []form{r.ours, r.customer} {
+		if o.injected == 0 || o.retries == 0 || o.failed*4 >= o.injected {
+			t.Errorf("our form: %+v, want retries and far fewer failures than faults", o)
+		}
 	}
-	for _, f := range []form{r.article, r.ours} {
+	for _, f := range []form{r.article, r.ours, r.customer} {
 		if f.doubled != 0 || int64(f.made) < f.sent-f.failed {
 			t.Errorf("%d acknowledged payments, %d made, %d doubled", f.sent-f.failed, f.made, f.doubled)
 		}
