@@ -43,11 +43,11 @@ type runFlags struct {
 	ExitWith   string   `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
 
 	Preset      string               `default:"kube-proxy" help:"Who sends new connections to the pod: kube-proxy, istio, alb, nlb or gclb. Sets the five values below it that are not given."`
-	Propagation value[time.Duration] `help:"How long after the pod's deletion new connections must be expected. Preset kube-proxy: 1.5s."`
-	AnnounceMax value[time.Duration] `help:"Longest wait for new connections to cease before draining begins. Preset kube-proxy: 2s."`
-	QuietMin    value[time.Duration] `help:"Silence of new connections that counts. Preset kube-proxy: 500ms."`
-	QuietMax    value[time.Duration] `help:"Longest wait for silence while draining. Preset kube-proxy: 15s."`
-	Exposure    value[time.Duration] `help:"How long a client can still hit us after the first process was told to stop. Default 200ms; 5ms where the proxy stops first."`
+	Propagation value[time.Duration] `placeholder:"DURATION" help:"How long after the pod's deletion new connections must be expected. Preset kube-proxy: 1.5s."`
+	AnnounceMax value[time.Duration] `placeholder:"DURATION" help:"Longest wait for new connections to cease before draining begins. Preset kube-proxy: 2s."`
+	QuietMin    value[time.Duration] `placeholder:"DURATION" help:"Silence of new connections that counts. Preset kube-proxy: 500ms."`
+	QuietMax    value[time.Duration] `placeholder:"DURATION" help:"Longest wait for silence while draining. Preset kube-proxy: 15s."`
+	Exposure    value[time.Duration] `placeholder:"DURATION" help:"How long a client can still hit us after the first process was told to stop. Default 200ms; 5ms where the proxy stops first."`
 	Background  value[float64]       `default:"0" help:"Requests per second through Envoy that are probes and scrapes."`
 	AcceptLoss  value[float64]       `default:"0.02" help:"Stopping score that is low enough: requests that stopping now would hit."`
 	DrainMax    value[time.Duration] `default:"0s" help:"Longest draining; 0: what the grace period leaves."`
@@ -57,7 +57,7 @@ type runFlags struct {
 	RestartMax    value[time.Duration] `default:"2s" help:"Longest hold of a container that is restarted alone; a pod deletion waits behind it."`
 	Poll          value[time.Duration] `default:"25ms" help:"Shortest period between readings; stretched so that who answers spends at most 5 % on us."`
 	FailReadiness string               `default:"never" help:"When readiness fails on a pod stop: never, draining or trigger (for balancers that probe us themselves)."`
-	QuitProxy     value[bool]          `default:"false" help:"Send Envoy /quitquitquit at the end."`
+	QuitProxy     toggle               `default:"false" help:"Send Envoy /quitquitquit at the end."`
 	TokenFile     string               `help:"File with the token that hook calls carry in the header Drain-Agent-Token; allows what cannot be undone."`
 
 	LogFormat      string `default:"json" help:"json or text."`
@@ -73,11 +73,9 @@ type value[T any] struct {
 
 // Decode reads the flag's text; it never fails.
 func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
-	text := "true" // of a switch without a value
-	if !v.IsBool() || ctx.Scan.Peek().Type == kong.FlagValueToken {
-		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
-			return err
-		}
+	var text string
+	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		return err
 	}
 	if parsed, err := parse[T](text); err == nil {
 		v.v, v.set, v.bad = parsed, true, ""
@@ -87,5 +85,17 @@ func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
 	return nil
 }
 
-// IsBool lets --quit-proxy stand without a value.
-func (v *value[T]) IsBool() bool { _, is := any(v.v).(bool); return is }
+// toggle is a value that may stand without a text: --quit-proxy.
+type toggle struct{ value[bool] }
+
+// Decode takes a flag without a value as true.
+func (t *toggle) Decode(ctx *kong.DecodeContext) error {
+	if ctx.Scan.Peek().Type != kong.FlagValueToken {
+		t.v, t.set, t.bad = true, true, ""
+		return nil
+	}
+	return t.value.Decode(ctx)
+}
+
+// IsBool tells the parser that the next word belongs to somebody else.
+func (t *toggle) IsBool() bool { return true }

@@ -78,7 +78,7 @@ func (f *runFlags) unreadable(bad *problems) {
 			if v.bad != "" {
 				bad.add(name, v.bad, "not a number from 0", "write 0.02")
 			}
-		case value[bool]:
+		case toggle:
 			if v.bad != "" {
 				bad.add(name, v.bad, "neither true nor false", "write true or false")
 			}

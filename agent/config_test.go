@@ -205,6 +205,11 @@ func TestHelpNamesEveryFlagAndTwin(t *testing.T) {
 			t.Errorf("help lacks --%s or %s", flag, twin)
 		}
 	}
+	for _, shown := range []string{"--grace-period=30s", "--stop-order=\"app,proxy\"", "--accept-loss=0.02", "--poll=25ms", "--quit-proxy Send", "Preset kube-proxy: 1.5s"} {
+		if !strings.Contains(help, shown) {
+			t.Errorf("help lacks the default in %s", shown)
+		}
+	}
 	if strings.Contains(help, "main.value") || strings.Contains(help, "STRUCT") {
 		t.Error("help shows types of the code")
 	}

@@ -127,3 +127,18 @@ func TestProxyThatDiesEndsTheDrain(t *testing.T) {
 		}
 	})
 }
+
+// Unknown is never zero, in a pod without any source too.
+func TestVerdictWithoutAnySource(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.cfg.World.Describe, p.cfg.World.Proxy, p.cfg.World.Apps = nil, nil, nil
+		p.cfg.Policy.ProxyAdmin, p.cfg.Policy.Sources = false, nil
+		p.start()
+		p.pass(time.Second)
+		p.stopAll()
+		p.code()
+		if v := p.verdict(); len(v.InFlightCurve) != 0 || v.IdleConnectionsLeft != nil || v.Score != nil || v.ArrivalsAfterRelease != nil || strings.Contains(v.Reason, "zero") {
+			t.Errorf("verdict %+v", v)
+		}
+	})
+}

@@ -60,12 +60,15 @@ func (w Why) Text(p *Policy) string {
 	case ScoreHigh:
 		return fmt.Sprintf("stopping score too high with %d connections open", w.N)
 	case SettledZero:
-		return "nothing in flight, nobody sends"
+		return p.nothing() + ", nobody sends"
 	case QuietMaxOver:
-		return fmt.Sprintf("nothing in flight; quiet-max of %v is over", d)
+		return fmt.Sprintf("%s; quiet-max of %v is over", p.nothing(), d)
 	case TrafficReturned:
 		return "traffic came back"
 	case SettleTime:
+		if p.blind() {
+			return p.nothing() + "; the timers are over"
+		}
 		return fmt.Sprintf("zero held for the settle time of %v", d)
 	case DrainMaxOver:
 		return fmt.Sprintf("drain-max of %v is over", d)
@@ -106,3 +109,13 @@ func (w Why) Text(p *Policy) string {
 	}
 	return ""
 }
+
+// nothing is how zero is called where somebody counts, and how its place is called where nobody does.
+func (p *Policy) nothing() string {
+	if p.blind() {
+		return "nobody counts what is in flight"
+	}
+	return "nothing in flight"
+}
+
+func (p *Policy) blind() bool { return !p.ProxyAdmin && len(p.Sources) == 0 }
