@@ -343,6 +343,6 @@ A SIGTERM that concerns the agent alone (it is being restarted) is no drain: exi
 
 ## The other commands
 
-0, or 1 with one line on standard error. ` + "`hook`" + ` is always 0: kubelet would stop the container all the same, and say less.
+0, or 1 with one line on standard error. ` + "`hook`" + ` is 0 also without an agent: kubelet would stop the container all the same, and say less; 1 is the failure of the command after its name.
 `
 }

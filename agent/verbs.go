@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,21 +25,6 @@ type socketFlag struct {
 }
 
 func (s socketFlag) client() *server.Client { return server.NewClient(s.Control) }
-
-type hookCmd struct {
-	socketFlag
-	Name string `arg:"" help:"The container whose hook this is: app, proxy, agent, ..."`
-}
-
-// Run blocks until the agent answers. Without an agent nothing is gained by failing: kubelet would stop the container all the same.
-func (h *hookCmd) Run(out output) error {
-	answer, err := h.client().Hook(context.Background(), h.Name)
-	if err != nil {
-		fmt.Fprintf(out.stderr, "drain-agent: %v; the container stops without a drain\n", err)
-		return nil
-	}
-	return json.NewEncoder(out.stdout).Encode(answer)
-}
 
 type operate struct {
 	socketFlag
