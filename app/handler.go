@@ -20,7 +20,7 @@ func (a *app) handler(s *store.Store) http.Handler {
 	work := &demo.Service{Pod: a.pod, Draining: a.state.Draining}
 	pay := &payments.Service{Store: s, Bank: a.bank, Log: a.log}
 
-	calls := grpc.NewServer()
+	calls := grpc.NewServer(grpc.StreamInterceptor(a.count.Stream))
 	api.RegisterDemoServiceServer(calls, work)
 	api.RegisterPaymentServiceServer(calls, pay)
 	a.probes.RegisterGRPC(calls)

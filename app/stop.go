@@ -21,10 +21,10 @@ type step struct {
 func (a *app) stopSteps() []step {
 	return []step{
 		{"close the listener", 0.02, a.closeListener},
-		{"announce", 0.02, a.announce},                           // GOAWAY, Connection: close, 1001; batches checkpoint
-		{"finish requests", 0.66, a.finishRequests},              // HTTP and gRPC
-		{"finish connections", 0.10, a.await(inflight.Hijacked)}, // WebSockets said goodbye to above
-		{"finish batches", 0.05, a.await(inflight.Batch)},        // at most one item each
+		{"announce", 0.02, a.announce},                                               // GOAWAY, Connection: close, 1001; batches checkpoint
+		{"finish requests", 0.66, a.finishRequests},                                  // HTTP and gRPC
+		{"finish connections", 0.10, a.await(inflight.WebSocket, inflight.Hijacked)}, // WebSockets said goodbye to above
+		{"finish batches", 0.05, a.await(inflight.Batch)},                            // at most one item each
 		{"end workers", 0.05, a.endWorkers},
 		{"close the store", 0.05, a.closeStore}, // after the last sign of life
 		{"flush traces", 0.04, a.traces.Shutdown},
@@ -74,15 +74,15 @@ func (a *app) finishRequests(ctx context.Context) error {
 	return a.data.Stop(ctx)
 }
 
-// await waits until no work of one kind is left.
-func (a *app) await(kind inflight.Kind) func(context.Context) error {
+// await waits until no work of these kinds is left.
+func (a *app) await(kinds ...inflight.Kind) func(context.Context) error {
 	return func(ctx context.Context) error {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
-		for a.count.Of(kind) > 0 {
+		for a.count.Of(kinds...) > 0 {
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("%d left: %w", a.count.Of(kind), ctx.Err())
+				return fmt.Errorf("%d left: %w", a.count.Of(kinds...), ctx.Err())
 			case <-tick.C:
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/drain-agent/drain-agent/app/api"
 	"github.com/drain-agent/drain-agent/app/internal/apptest"
@@ -111,6 +113,65 @@ func TestStopFinishesEverything(t *testing.T) {
 	app.Await("the planned absence to be measured", func() bool {
 		return app.Metric("service_recovery_duration_seconds_count", `failure_type="planned"`) == 1
 	})
+}
+
+// The agent's call at draining, on a replica that goes on serving: subscriptions end well, WebSockets with 1001, HTTP/2 connections
+// get GOAWAY, HTTP/1 answers close, what was promised is finished, and each kind is counted apart until then.
+func TestDrainTellsEveryProtocol(t *testing.T) {
+	app, conn := serve(t)
+	demo := api.NewDemoServiceClient(conn)
+	subscribe := func() grpc.ServerStreamingClient[api.ProcessRequestResponse] {
+		s, err := demo.StreamResponses(t.Context(), &api.StreamResponsesRequest{IntervalMs: 10})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	subscription := subscribe()
+	promised, err := demo.StreamResponses(t.Context(), &api.StreamResponsesRequest{Count: 10, IntervalMs: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, _, err := websocket.Dial(t.Context(), "ws://"+app.Addr+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.CloseNow() }()
+	app.Await("each kind to be counted", func() bool {
+		return app.Metric("active_work", `"grpc_stream"`) == 2 && app.Metric("active_work", `"websocket"`) == 1 && app.Metric("active_requests") == 3
+	})
+	if code, body := app.Do(http.MethodPost, "/drain"); code != http.StatusOK {
+		t.Fatal(body)
+	}
+	for err == nil {
+		_, err = subscription.Recv()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("the subscription ended with %v", err)
+	}
+	if _, _, err := socket.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("the WebSocket ended with %v, want 1001", err)
+	}
+	got := 0
+	for err = nil; err == nil; got++ {
+		_, err = promised.Recv()
+	}
+	if got != 11 || !errors.Is(err, io.EOF) {
+		t.Errorf("%d of 10 promised messages, %v", got-1, err)
+	}
+	app.Await("the connection to be given up after GOAWAY", func() bool { return conn.GetState() == connectivity.Idle })
+	resp, err := http.Get("http://" + app.Addr + "/work?ms=1")
+	if err != nil || resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("HTTP/1 while draining: %v %v", resp, err)
+	}
+	app.Await("zero in flight", func() bool { return app.Metric("active_requests") == 0 })
+	if _, body := app.Do(http.MethodDelete, "/drain"); !strings.Contains(body, `"draining":false`) {
+		t.Error(body)
+	}
+	subscribe()
 }
 
 // What does not end is cut off in time, and said.

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/drain-agent/drain-agent/app/api"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
 )
 
@@ -28,14 +29,12 @@ const (
 	tellApp = "--app-drain-url=http://127.0.0.1:8090/drain"
 )
 
-// becomeFake makes the app the fake of that kind.
-func becomeFake(kind string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) {
-		for i := range p.Spec.Containers {
-			if c := &p.Spec.Containers[i]; c.Name == "app" {
-				c.Image, c.Args = "fake", nil
-				c.Env = []corev1.EnvVar{{Name: "FAKE_APP", Value: kind}}
-			}
+// becomeFake makes the app the fake that does not care.
+func becomeFake(p *corev1.Pod) {
+	for i := range p.Spec.Containers {
+		if c := &p.Spec.Containers[i]; c.Name == "app" {
+			c.Image, c.Args = "fake", nil
+			c.Env = []corev1.EnvVar{{Name: "FAKE_APP", Value: "1"}}
 		}
 	}
 }
@@ -108,7 +107,7 @@ func TestWebSocketIsToldToGo(t *testing.T) {
 	onBothReleases(t, func(t *testing.T, version string) {
 		u := start(t, setup{version: version, noApp: true, agent: []string{byKind, tellApp}})
 		closed := u.webSocket()
-		u.holds("hijacked", 1)
+		u.holds("websocket", 1)
 		u.stop()
 		if code := <-closed; code != websocket.StatusGoingAway {
 			t.Errorf("closed with %d, want 1001", code)
@@ -127,7 +126,7 @@ func TestWebSocketThatEndsWithSIGTERM(t *testing.T) {
 	t.Parallel()
 	u := start(t, setup{grace: 14, noApp: true, agent: []string{byKind}})
 	closed := u.webSocket()
-	u.holds("hijacked", 1)
+	u.holds("websocket", 1)
 	u.stop()
 	if code := <-closed; code != websocket.StatusGoingAway {
 		t.Errorf("closed with %d, want 1001", code)
@@ -140,7 +139,7 @@ func TestWebSocketThatEndsWithSIGTERM(t *testing.T) {
 func TestWebSocketAndStreamThatNobodyEnds(t *testing.T) {
 	t.Parallel()
 	onBothReleases(t, func(t *testing.T, version string) {
-		u := start(t, setup{version: version, grace: 14, noApp: true, agent: []string{byKind, tellApp}, manifest: becomeFake("stubborn")})
+		u := start(t, setup{version: version, grace: 14, noApp: true, agent: []string{byKind, tellApp}, manifest: becomeFake})
 		closed, ended := u.webSocket(), u.grpcStream()
 		u.holds("websocket", 1)
 		u.holds("grpc_stream", 1)
@@ -178,12 +177,36 @@ func (u *under) grpcStream() <-chan error {
 	return ended
 }
 
+// subscription opens a stream that its server ends only when it is told to drain; its end comes on the channel, io.EOF when it ended well.
+func (u *under) subscription() <-chan error {
+	u.t.Helper()
+	conn, err := grpc.NewClient(u.addr(inbound), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	s, err := api.NewDemoServiceClient(conn).StreamResponses(ctx, &api.StreamResponsesRequest{IntervalMs: 100})
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		defer conn.Close()
+		for err == nil {
+			_, err = s.Recv()
+		}
+		ended <- err
+	}()
+	return ended
+}
+
 // A stream that the app ends when it is told.
 func TestServerStreamIsToldToEnd(t *testing.T) {
 	t.Parallel()
 	onBothReleases(t, func(t *testing.T, version string) {
-		u := start(t, setup{version: version, noApp: true, agent: []string{byKind, tellApp}, manifest: becomeFake("drains")})
-		ended := u.grpcStream()
+		u := start(t, setup{version: version, noApp: true, agent: []string{byKind, tellApp}})
+		ended := u.subscription()
 		u.holds("grpc_stream", 1)
 		u.stop()
 		if err := <-ended; !errors.Is(err, io.EOF) {
@@ -272,7 +295,7 @@ func (u *under) connections() (closeAll func()) {
 }
 
 func tcpAndTLS(version string, grace int64) setup {
-	s := setup{version: version, grace: grace, noApp: true, manifest: becomeFake("stubborn")}
+	s := setup{version: version, grace: grace, noApp: true, manifest: becomeFake}
 	s.envoy.TCP, s.envoy.TCPPort, s.envoy.TLSPort = true, fakeTCP, fakeTLS
 	return s
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"github.com/coder/websocket"
@@ -17,10 +16,10 @@ import (
 
 const fakeTCP, fakeTLS = 8081, 8443
 
-// fakeApp holds WebSockets, gRPC streams, TCP and TLS connections for as long as their clients do. The kind "drains" ends its gRPC
-// streams when it is told to drain, "stubborn" does not care. SIGTERM ends both at once.
-func fakeApp(kind string) {
-	f := &holder{drained: make(chan struct{})}
+// fakeApp holds WebSockets, gRPC streams, TCP and TLS connections for as long as their clients do, whatever it is told. SIGTERM ends
+// it at once.
+func fakeApp() {
+	f := &holder{}
 	f.calls = grpc.NewServer(grpc.UnknownServiceHandler(f.stream))
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -30,7 +29,7 @@ func fakeApp(kind string) {
 	secret := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	secret.Listener = listenOn(fakeTLS)
 	secret.StartTLS()
-	fail(http.ListenAndServe(":8090", f.management(kind)))
+	fail(http.ListenAndServe(":8090", f.management()))
 }
 
 func fail(err error) {
@@ -61,17 +60,13 @@ func echo(l net.Listener) {
 
 type holder struct {
 	calls            *grpc.Server
-	drained          chan struct{}
 	sockets, streams atomic.Int64
 }
 
 func (f *holder) stream(_ any, s grpc.ServerStream) error {
 	f.streams.Add(1)
 	defer f.streams.Add(-1)
-	select {
-	case <-f.drained:
-	case <-s.Context().Done():
-	}
+	<-s.Context().Done()
 	return nil
 }
 
@@ -89,17 +84,12 @@ func (f *holder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _, _ = conn.Read(context.Background())
 }
 
-func (f *holder) management(kind string) http.Handler {
-	end := sync.OnceFunc(func() { close(f.drained) })
+func (f *holder) management() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "active_work{kind=\"websocket\"} %d\nactive_work{kind=\"grpc_stream\"} %d\n", f.sockets.Load(), f.streams.Load())
 	})
-	mux.HandleFunc("POST /drain", func(http.ResponseWriter, *http.Request) {
-		if kind == "drains" {
-			end()
-		}
-	})
+	mux.HandleFunc("POST /drain", func(http.ResponseWriter, *http.Request) {})
 	return mux
 }

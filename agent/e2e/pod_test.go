@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	if kind := os.Getenv("FAKE_ADMIN"); kind != "" {
 		fakeAdmin(kind)
 	}
-	if kind := os.Getenv("FAKE_APP"); kind != "" {
-		fakeApp(kind)
+	if os.Getenv("FAKE_APP") != "" {
+		fakeApp()
 	}
 	if ending := os.Getenv("FAKE_JOB"); ending != "" {
 		fakeJob(ending)

@@ -33,7 +33,7 @@ const (
 type DemoServiceClient interface {
 	// ProcessRequest works for work_ms milliseconds and answers.
 	ProcessRequest(ctx context.Context, in *ProcessRequestRequest, opts ...grpc.CallOption) (*ProcessRequestResponse, error)
-	// StreamResponses sends count messages, one every interval_ms.
+	// StreamResponses sends count messages, one every interval_ms; with count 0 until the replica drains.
 	StreamResponses(ctx context.Context, in *StreamResponsesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProcessRequestResponse], error)
 }
 
@@ -82,7 +82,7 @@ type DemoService_StreamResponsesClient = grpc.ServerStreamingClient[ProcessReque
 type DemoServiceServer interface {
 	// ProcessRequest works for work_ms milliseconds and answers.
 	ProcessRequest(context.Context, *ProcessRequestRequest) (*ProcessRequestResponse, error)
-	// StreamResponses sends count messages, one every interval_ms.
+	// StreamResponses sends count messages, one every interval_ms; with count 0 until the replica drains.
 	StreamResponses(*StreamResponsesRequest, grpc.ServerStreamingServer[ProcessRequestResponse]) error
 	mustEmbedUnimplementedDemoServiceServer()
 }

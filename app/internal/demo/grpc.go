@@ -44,19 +44,33 @@ func (s *Service) ProcessRequest(ctx context.Context, req *api.ProcessRequestReq
 	return &api.ProcessRequestResponse{Result: "Processed: " + req.GetData(), Pod: s.Pod}, nil
 }
 
-// StreamResponses sends messages at a fixed pace. A drain does not shorten it: the work was promised.
+// StreamResponses sends messages at a fixed pace. A drain does not shorten what was promised: with a count all messages are
+// sent. Without one it is a subscription, which a drain ends well, so that the client subscribes elsewhere.
 func (s *Service) StreamResponses(req *api.StreamResponsesRequest, out grpc.ServerStreamingServer[api.ProcessRequestResponse]) error {
 	if req.GetCount() < 0 || req.GetIntervalMs() < 0 {
 		return status.Error(codes.InvalidArgument, "count and interval_ms must not be negative")
 	}
-	for i := range req.GetCount() {
+	var draining <-chan struct{}
+	if req.GetCount() == 0 {
+		if req.GetIntervalMs() == 0 {
+			return status.Error(codes.InvalidArgument, "without a count, interval_ms must be positive")
+		}
+		draining = s.Draining()
+	}
+	for i := int64(0); req.GetCount() == 0 || i < req.GetCount(); i++ {
 		msg := &api.ProcessRequestResponse{Result: fmt.Sprintf("%d %s", i, req.GetData()), Pod: s.Pod}
 		if err := out.Send(msg); err != nil {
 			return fmt.Errorf("send message %d: %w", i, err)
 		}
-		if err := sleep(out.Context(), time.Duration(req.GetIntervalMs())*time.Millisecond); err != nil {
-			return status.FromContextError(err).Err()
+		wait := time.NewTimer(time.Duration(req.GetIntervalMs()) * time.Millisecond)
+		select {
+		case <-wait.C:
+			continue
+		case <-draining:
+		case <-out.Context().Done():
+			return status.FromContextError(context.Cause(out.Context())).Err()
 		}
+		return nil
 	}
 	return nil
 }

@@ -8,7 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
+
+	"google.golang.org/grpc"
 )
 
 // Kind says what sort of work is counted.
@@ -16,50 +17,50 @@ type Kind string
 
 // The kinds of work.
 const (
-	HTTP     Kind = "http"     // a request whose handler has not returned
-	GRPC     Kind = "grpc"     // a unary call or a stream
-	Hijacked Kind = "hijacked" // a connection taken over by its handler (WebSocket, raw), until it is closed
-	Batch    Kind = "batch"    // a batch this replica works on
+	HTTP       Kind = "http"        // a request whose handler has not returned
+	GRPC       Kind = "grpc"        // a unary call
+	GRPCStream Kind = "grpc_stream" // a streaming call; it may last as long as its client likes
+	WebSocket  Kind = "websocket"   // a connection taken over after an upgrade to WebSocket, until it is closed
+	Hijacked   Kind = "hijacked"    // any other connection taken over by its handler
+	Batch      Kind = "batch"       // a batch this replica works on
 )
 
 // Kinds lists every kind, in the order they are exposed.
-func Kinds() []Kind { return []Kind{HTTP, GRPC, Hijacked, Batch} }
+func Kinds() []Kind { return []Kind{HTTP, GRPC, GRPCStream, WebSocket, Hijacked, Batch} }
 
 // Counter counts work in flight. Its zero value is ready to use; it is safe for concurrent use.
 type Counter struct {
-	http, grpc, hijacked, batch atomic.Int64
+	mu sync.Mutex
+	n  map[Kind]int64
 }
 
 // Begin counts one more piece of work. Call the returned function when it has ended; calling it again does nothing.
 func (c *Counter) Begin(k Kind) (end func()) {
-	n := c.of(k)
-	n.Add(1)
-	return sync.OnceFunc(func() { n.Add(-1) })
+	c.add(k, 1)
+	return sync.OnceFunc(func() { c.add(k, -1) })
 }
 
-// Of returns how much work of one kind is in flight.
-func (c *Counter) Of(k Kind) int64 { return c.of(k).Load() }
+func (c *Counter) add(k Kind, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = map[Kind]int64{}
+	}
+	c.n[k] += n
+}
 
-// Total returns how much work is in flight.
-func (c *Counter) Total() (n int64) {
-	for _, k := range Kinds() {
-		n += c.of(k).Load()
+// Of returns how much work of these kinds is in flight.
+func (c *Counter) Of(kinds ...Kind) (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range kinds {
+		n += c.n[k]
 	}
 	return n
 }
 
-func (c *Counter) of(k Kind) *atomic.Int64 {
-	switch k {
-	case GRPC:
-		return &c.grpc
-	case Hijacked:
-		return &c.hijacked
-	case Batch:
-		return &c.batch
-	default:
-		return &c.http
-	}
-}
+// Total returns how much work is in flight.
+func (c *Counter) Total() int64 { return c.Of(Kinds()...) }
 
 // Handler counts every request that passes through it, from the moment its header was read until its handler has
 // returned. A connection that next hijacks is counted on, until somebody closes it: http.Server.Shutdown would
@@ -71,14 +72,36 @@ func (c *Counter) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		kind := HTTP
+		kind, taken := HTTP, Hijacked
 		if IsGRPC(r) {
 			kind = GRPC
 		}
+		if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+			taken = WebSocket
+		}
 		end := c.Begin(kind)
 		defer end()
-		next.ServeHTTP(&writer{ResponseWriter: w, counter: c, end: end}, r)
+		next.ServeHTTP(&writer{ResponseWriter: w, counter: c, end: end, taken: taken}, r)
 	})
+}
+
+// Stream counts a streaming call apart from the unary ones: what passes through Handler cannot be told apart there.
+// It is a grpc.StreamServerInterceptor of the server behind Handler.
+func (c *Counter) Stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if strings.HasPrefix(info.FullMethod, "/grpc.health.v1.Health/") {
+		return handle(srv, s)
+	}
+	c.move(GRPC, GRPCStream)
+	defer c.move(GRPCStream, GRPC) // Handler ends it
+	return handle(srv, s)
+}
+
+// move keeps the total as it is at every instant.
+func (c *Counter) move(from, to Kind) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n[from]--
+	c.n[to]++
 }
 
 // IsGRPC reports whether r is a gRPC call.
@@ -90,6 +113,7 @@ type writer struct {
 	http.ResponseWriter
 	counter *Counter
 	end     func() // of the request
+	taken   Kind   // of the connection, once it is taken over
 }
 
 // Unwrap lets http.ResponseController find what this writer does not have.
@@ -104,7 +128,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	taken := &hijacked{Conn: conn, end: w.counter.Begin(Hijacked)}
+	taken := &hijacked{Conn: conn, end: w.counter.Begin(w.taken)}
 	w.end()
 	return taken, rw, nil
 }

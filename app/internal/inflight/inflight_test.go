@@ -98,7 +98,7 @@ func TestCountsWebSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "one WebSocket", func() bool { return c.Total() == 1 && c.Of(inflight.Hijacked) == 1 })
+	await(t, "one WebSocket", func() bool { return c.Total() == 1 && c.Of(inflight.WebSocket) == 1 })
 	_ = conn.CloseNow()
 	await(t, "none", func() bool { return c.Total() == 0 })
 }
