@@ -27,23 +27,27 @@ func insist[T any](call func() (T, error)) (T, error) {
 	}
 }
 
+// Several keys one after the other: on the first one PostgreSQL's connections are still being made, and few calls really meet.
 func testOneKey(t *testing.T, dsn string) {
 	s := open(t, dsn)
-	ids := make([]string, 64)
-	together(64, func(i int) {
-		p, err := insist(func() (Payment, error) { return s.Pay(t.Context(), "k", usd(a, b, 100)) })
-		if err != nil {
-			t.Error(err)
-		}
-		ids[i] = p.ID
-	})
-	for _, id := range ids {
-		if id != ids[0] {
-			t.Fatalf("two answers for one key: %s and %s", id, ids[0])
+	const keys = 5
+	for key := range keys {
+		ids := make([]string, 64)
+		together(64, func(i int) {
+			p, err := insist(func() (Payment, error) { return s.Pay(t.Context(), fmt.Sprint("k", key), usd(a, b, 100)) })
+			if err != nil {
+				t.Error(err)
+			}
+			ids[i] = p.ID
+		})
+		for _, id := range ids {
+			if id != ids[0] {
+				t.Fatalf("two answers for one key: %s and %s", id, ids[0])
+			}
 		}
 	}
-	if got := balance(t, s, a); got != 900 {
-		t.Errorf("balance %d, want 900: one effect", got)
+	if got, want := balance(t, s, a), int64(1000-100*keys); got != want {
+		t.Errorf("balance %d, want %d: one effect for each key", got, want)
 	}
 	sound(t, s)
 }
