@@ -28,7 +28,12 @@ func (c *Conductor) actAndTell(ctx context.Context, a drain.Actions) bool {
 	e, ok := c.perform(ctx, a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.record(e)
+	if ok || c.failed[a] != e.Result { // it is tried again and again, and said once
+		c.record(e)
+	}
+	if c.failed[a] = e.Result; ok {
+		delete(c.failed, a)
+	}
 	return ok
 }
 

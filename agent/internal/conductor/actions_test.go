@@ -223,3 +223,36 @@ func TestLastActionKeepsNobodyWaiting(t *testing.T) {
 
 // blindWatch lets no clock tick be needed by whoever waits for the lock that the last action holds.
 func (p *pod) blindWatch() { p.cfg.World.Proxy, p.cfg.World.Describe = nil, nil }
+
+// An action that fails is tried until it succeeds, and the log says it once.
+func TestFailureOfAnActionIsSaidOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.onAct = func(context.Context, drain.Actions) error { return errors.New("no such host") }
+		p.inApp = drain.Known(1)
+		p.start()
+		p.pass(time.Second)
+		p.stopAll()
+		p.until("tried again", func() bool { return len(p.acts) > 5 })
+		if n := strings.Count(p.story(), "no such host"); n != 1 {
+			t.Errorf("said %d times\n%s", n, p.story())
+		}
+	})
+}
+
+// Without Envoy's admin an operator's drain asks nothing of Envoy.
+func TestTimerModeAsksNothingOfEnvoy(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.cfg.World.Describe, p.cfg.World.Proxy, p.cfg.Policy.ProxyAdmin = nil, nil, false
+		p.start()
+		p.pass(time.Second)
+		for _, verb := range []string{"drain", "undrain"} {
+			if _, err := p.c.Operate(verb, ""); err != nil {
+				t.Fatal(err)
+			}
+			p.pass(time.Second)
+		}
+		if len(p.acts) != 0 {
+			t.Errorf("asked of envoy: %v", p.acts)
+		}
+	})
+}

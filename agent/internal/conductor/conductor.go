@@ -92,9 +92,10 @@ type Conductor struct {
 	code   atomic.Int32
 	work   sync.WaitGroup // what Run waits for a little
 
-	mu    sync.Mutex // guards what follows; held by the loop while it steps
-	state drain.State
-	track track
+	mu     sync.Mutex // guards what follows; held by the loop while it steps
+	state  drain.State
+	track  track
+	failed map[drain.Actions]string // how an action failed last, while it does
 
 	fast    atomic.Bool
 	pollers []*poller
@@ -125,7 +126,7 @@ func New(cfg Config) *Conductor {
 		journal: journal{path: cfg.World.Journal},
 	}
 	c.hooks.waiting = map[drain.ID][]*call{}
-	c.track = newTrack()
+	c.track, c.failed = newTrack(), map[drain.Actions]string{}
 	c.last.Store(&answered{phase: drain.Serving.String()})
 	c.makePollers()
 	return c

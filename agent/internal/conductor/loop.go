@@ -115,7 +115,7 @@ func (c *Conductor) answer(id drain.ID, d drain.Decision, held time.Duration) {
 // whyAnswered is the change of phase, or what became of the stage before.
 func whyAnswered(d drain.Decision) drain.Why {
 	switch d.Waiting.Code {
-	case drain.StageGone, drain.StageCapped, drain.LastBytes:
+	case drain.StageGone, drain.StageCapped, drain.StageUncalled, drain.StageOutlives, drain.LastBytes:
 		return d.Waiting
 	default:
 		return d.Why

@@ -98,7 +98,6 @@ const (
 	ScoreHigh
 	SettledZero
 	QuietMaxOver
-	TrafficReturned
 	SettleTime
 	DrainMaxOver
 	BudgetOver
@@ -108,6 +107,7 @@ const (
 	StageGone
 	StageCapped
 	StageUncalled
+	StageOutlives
 	WaitingForEnd
 	LastBytes
 	HandingOver
@@ -116,6 +116,4 @@ const (
 	NeverSignalled
 	CalledAgain
 	Ended
-	LeftBehind
-	LeftMaintenance
 )

@@ -70,8 +70,11 @@ func (s *State) handingOver(p *Policy) bool {
 	return s.Now < s.HandAt+scaled(handoverWithin, b.Scale)
 }
 
-// order asks for every action that is wanted and neither under way nor in force.
-func (s *State) order(d *Decision) {
+// order asks for every action that is wanted and neither under way nor in force. Without Envoy's admin only the app can be told.
+func (s *State) order(p *Policy, d *Decision) {
+	if !p.ProxyAdmin {
+		s.Want &= TellApp
+	}
 	if s.Now < s.RetryAt {
 		return
 	}

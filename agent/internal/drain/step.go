@@ -24,7 +24,7 @@ func Step(p *Policy, s State, in Input) (State, Decision) {
 			s.answerDead(&d)
 		}
 	}
-	s.order(&d)
+	s.order(p, &d)
 	d.To = s.Phase
 	d.Fast = s.Phase != Serving && s.Phase != Maintenance && !s.Over
 	d.Wake = s.wake(p, &d)

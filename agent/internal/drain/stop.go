@@ -203,7 +203,7 @@ func (s *State) stageOver(p *Policy) (Why, bool) {
 	case who == Nobody && s.lastBytes(p):
 		return Why{Code: LastBytes, N: s.Proxy.InFlight.N}, s.Now >= s.StageEnd+min(time.Second, share)
 	case who == Nobody:
-		return Why{Code: StageGone, Who: s.stageName(p)}, true
+		return s.stageEnded(p), true
 	case s.Now >= s.StageAt+share:
 		return Why{Code: StageCapped, Who: who, For: share}, true
 	}
@@ -224,13 +224,24 @@ func (s *State) stillThere(p *Policy) ID {
 	return Nobody
 }
 
-func (s *State) stageName(p *Policy) ID {
+// stageEnded says why nobody of the stage is waited for.
+func (s *State) stageEnded(p *Policy) Why {
+	why := Why{Code: StageUncalled, Who: Nobody}
 	for i := range p.Containers {
-		if p.Containers[i].Stage == s.Stage {
-			return ID(i)
+		id, c := ID(i), &p.Containers[i]
+		switch {
+		case c.Stage != s.Stage:
+		case p.Observe:
+			return Why{Code: Observing}
+		case s.called(id) && !c.Outlives:
+			return Why{Code: StageGone, Who: id}
+		case s.called(id):
+			why = Why{Code: StageOutlives, Who: id}
+		case why.Who == Nobody:
+			why.Who = id
 		}
 	}
-	return Nobody
+	return why
 }
 
 // lastBytes reports whether the next stage would stop an Envoy that is still sending.

@@ -63,8 +63,6 @@ func (w Why) Text(p *Policy) string {
 		return p.nothing() + ", nobody sends"
 	case QuietMaxOver:
 		return fmt.Sprintf("%s; quiet-max of %v is over", p.nothing(), d)
-	case TrafficReturned:
-		return "traffic came back"
 	case SettleTime:
 		if p.blind() {
 			return p.nothing() + "; the timers are over"
@@ -86,6 +84,8 @@ func (w Why) Text(p *Policy) string {
 		return fmt.Sprintf("%s did not end within its share of %v", who, d)
 	case StageUncalled:
 		return "hook of " + who + " was never called"
+	case StageOutlives:
+		return who + " ends after the agent: not waited for"
 	case WaitingForEnd:
 		return "waiting for the end of " + who
 	case LastBytes:
@@ -102,10 +102,6 @@ func (w Why) Text(p *Policy) string {
 		return "hook of " + who + " was called again after its answer: a new fact"
 	case Ended:
 		return who + " ended"
-	case LeftBehind:
-		return "an earlier agent left the health check failed"
-	case LeftMaintenance:
-		return "an earlier agent was in maintenance"
 	}
 	return ""
 }
