@@ -13,12 +13,14 @@ import (
 // with the most connections loses one: its oldest on which nothing is asked, else its newest.
 // Whoever floods the port so pushes out only himself.
 type conns struct {
-	max int
+	max   int
+	http2 int // how many of them may speak HTTP/2, each of which can claim a buffer of 16 KiB
 
 	mu    sync.Mutex
 	order uint64
 	open  map[net.Conn]*connInfo
 	peers map[string]int // open connections by peer
+	spoke int            // open connections that speak HTTP/2
 
 	closing bool // whoever still comes is too late
 }
@@ -27,10 +29,11 @@ type connInfo struct {
 	peer  string
 	order uint64 // of being accepted
 	busy  bool   // a request was read and is not answered
+	http2 bool   // it speaks HTTP/2
 }
 
 func newConns(limit int) *conns {
-	return &conns{max: limit, open: map[net.Conn]*connInfo{}, peers: map[string]int{}}
+	return &conns{max: limit, http2: maxHTTP2Conns, open: map[net.Conn]*connInfo{}, peers: map[string]int{}}
 }
 
 type limitedListener struct {
@@ -43,10 +46,47 @@ func (c *conns) limit(ln net.Listener) net.Listener { return limitedListener{ln,
 // Accept returns the next connection, after making room for it.
 func (l limitedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err == nil {
-		l.conns.add(conn)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	if _, ok := conn.(*net.TCPConn); ok { // the control socket does not speak HTTP/2
+		conn = &listened{Conn: conn, conns: l.conns}
+	}
+	l.conns.add(conn)
+	return conn, nil
+}
+
+// listened is a connection whose first bytes say which protocol its peer speaks.
+type listened struct {
+	net.Conn
+	conns *conns
+	heard []byte
+}
+
+const preface = "PRI" // of HTTP/2: RFC 9113, section 3.4; no method of HTTP/1.1 begins with it
+
+func (l *listened) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if rest := len(preface) - len(l.heard); n > 0 && rest > 0 {
+		l.heard = append(l.heard, b[:min(n, rest)]...)
+		if string(l.heard) == preface {
+			l.conns.speaksHTTP2(l)
+		}
+	}
+	return n, err
+}
+
+// speaksHTTP2 makes room among those that do.
+func (c *conns) speaksHTTP2(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if info, ok := c.open[conn]; ok {
+		info.http2 = true
+		c.spoke++
+	}
+	for c.spoke > c.http2 {
+		c.pushOut(func(info *connInfo) bool { return info.http2 })
+	}
 }
 
 // Close may be called twice: by us, before the quiet connections are closed, and by net/http.
@@ -67,22 +107,21 @@ func (c *conns) add(conn net.Conn) {
 		_ = conn.Close()
 	}
 	for len(c.open) > c.max {
-		victim := c.victim()
-		c.remove(victim)
-		_ = victim.Close()
+		c.pushOut(func(*connInfo) bool { return true })
 	}
 }
 
-// victim is the connection that hurts least: of the heaviest peer, quiet before busy, of the quiet ones the oldest, of the busy
-// ones the newest.
-func (c *conns) victim() net.Conn {
+// pushOut closes the connection that hurts least of those that may be chosen: of the heaviest peer, quiet before busy, of the quiet
+// ones the oldest, of the busy ones the newest.
+func (c *conns) pushOut(may func(*connInfo) bool) {
 	var worst net.Conn
 	for conn, info := range c.open {
-		if worst == nil || c.worse(info, c.open[worst]) {
+		if may(info) && (worst == nil || c.worse(info, c.open[worst])) {
 			worst = conn
 		}
 	}
-	return worst
+	c.remove(worst)
+	_ = worst.Close()
 }
 
 func (c *conns) worse(a, b *connInfo) bool {
@@ -104,6 +143,9 @@ func (c *conns) remove(conn net.Conn) {
 		return
 	}
 	delete(c.open, conn)
+	if info.http2 {
+		c.spoke--
+	}
 	if c.peers[info.peer]--; c.peers[info.peer] == 0 {
 		delete(c.peers, info.peer)
 	}

@@ -1,9 +1,17 @@
 package server
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // fakeConn is a connection of which only the peer's address matters.
@@ -74,6 +82,53 @@ func TestClosedConnectionsAreForgotten(t *testing.T) {
 	}
 	if len(table.open) != 0 || len(table.peers) != 0 {
 		t.Errorf("open %v, peers %v; want none", table.open, table.peers)
+	}
+}
+
+// Connections that speak HTTP/2 cost the most, so there are few of them, and a flood of them pushes out itself: one of its own,
+// never another peer's probe or a hook.
+func TestHTTP2ConnectionsAreFew(t *testing.T) {
+	s, _ := start(t, newFakeAgent().agent(), Options{Probes: testProbes(t)})
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	open := func(say string) net.Conn {
+		conn, err := dialer.DialContext(t.Context(), "tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_, _ = io.WriteString(conn, say)
+		return conn
+	}
+	hook := open("GET /prestop/app HTTP/1.1\r\nHost: x\r\n\r\n")
+	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	conns := make(chan net.Conn, 3*maxHTTP2Conns) // filled, then read
+	for range cap(conns) {
+		conns <- open(preface)
+	}
+	close(conns)
+	probe := healthClient(t, s)
+	for range 3 {
+		if _, err := probe.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+			t.Errorf("a probe in the flood: %v", err)
+		}
+	}
+	var left atomic.Int64
+	var all sync.WaitGroup
+	for conn := range conns {
+		all.Go(func() {
+			_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				left.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := left.Load(); n != maxHTTP2Conns-1 { // the probe's is one
+		t.Errorf("%d of the flood are open, want %d", n, maxHTTP2Conns-1)
+	}
+	_ = hook.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := hook.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the hook was let go: %d bytes, %v", n, err)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 // about 14 KiB of ours and two buffers of the kernel's.
 const (
 	maxConns        = 256
+	maxHTTP2Conns   = 16 // of them; a gRPC probe is one connection, and ends it
 	maxControlConns = 128
 	maxHeaderBytes  = 8 << 10
 	headerTimeout   = 5 * time.Second  // from the first byte asked for to the last header byte
