@@ -15,13 +15,12 @@ import (
 	"github.com/drain-agent/drain-agent/scripts/load/openloop"
 )
 
-// goawayRequests is what each client sends; GOAWAY_REQUESTS=50000 is the long form, about four minutes.
-const goawayRequests = 5000
-
-const goawayShared = 4 // connections of each client
-
-// goawayRate is how many a second a client sends: in the short form few enough that two pods are replaced meanwhile.
-func goawayRate(requests int) int { return min(requests/50, 250) }
+// What each client sends; GOAWAY_REQUESTS=50000 is the long form, nine minutes.
+const (
+	goawayRequests = 5000
+	goawayRate     = 100 // a second and client: this is about moving, not about speed
+	goawayShared   = 4   // connections of each client
+)
 
 // moved is what became of one client's requests, as it says itself, and what the tap before it saw on the wire.
 type moved struct {
@@ -132,7 +131,7 @@ func (r *replacement) replace() {
 // inGo sends with one of our own load generator's clients.
 func inGo(t *testing.T, client openloop.Client, target string, n int) (moved, error) {
 	plan := openloop.DefaultPlan(target)
-	plan.Rate, plan.Clients, plan.Shared = float64(goawayRate(n)), map[openloop.Client]float64{client: 1}, goawayShared
+	plan.Rate, plan.Clients, plan.Shared = goawayRate, map[openloop.Client]float64{client: 1}, goawayShared
 	plan.Work = []openloop.Work{{Share: 0.98, Takes: 5 * time.Millisecond}, {Share: 0.02, Takes: 500 * time.Millisecond}}
 	load, err := openloop.Start(t.Context(), plan)
 	if err != nil {
@@ -147,13 +146,13 @@ func inGo(t *testing.T, client openloop.Client, target string, n int) (moved, er
 	return moved{report.Requests, report.Failed, report.ByKind}, nil
 }
 
-// inPython sends with gRPC's C core, from a virtual environment in the user's cache that the first run makes.
+// inPython sends with gRPC's C core, which clients in Python, C++, C#, PHP and Ruby share, from a virtual environment in the user's cache that the first run makes.
 func inPython(t *testing.T, target string, n int) (report moved, err error) {
 	python, err := cached.Python(t.Context(), "grpcio", "1.85.1")
 	if err != nil {
 		return report, err
 	}
-	cmd := exec.CommandContext(t.Context(), python, "testdata/goaway_client.py", target, strconv.Itoa(n), strconv.Itoa(goawayRate(n)), strconv.Itoa(goawayShared))
+	cmd := exec.CommandContext(t.Context(), python, "testdata/goaway_client.py", target, strconv.Itoa(n), strconv.Itoa(goawayRate), strconv.Itoa(goawayShared))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
