@@ -49,8 +49,8 @@ func (l limitedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := conn.(*net.TCPConn); ok { // the control socket does not speak HTTP/2
-		conn = &listened{Conn: conn, conns: l.conns}
+	if tcp, ok := conn.(*net.TCPConn); ok { // the control socket does not speak HTTP/2
+		conn = &listened{TCPConn: tcp, conns: l.conns}
 	}
 	l.conns.add(conn)
 	return conn, nil
@@ -58,15 +58,15 @@ func (l limitedListener) Accept() (net.Conn, error) {
 
 // listened is a connection whose first bytes say which protocol its peer speaks.
 type listened struct {
-	net.Conn
-	conns *conns
-	heard []byte
+	*net.TCPConn // net/http wants its CloseWrite, so that a refusal arrives
+	conns        *conns
+	heard        []byte
 }
 
 const preface = "PRI" // of HTTP/2: RFC 9113, section 3.4; no method of HTTP/1.1 begins with it
 
 func (l *listened) Read(b []byte) (int, error) {
-	n, err := l.Conn.Read(b)
+	n, err := l.TCPConn.Read(b)
 	if rest := len(preface) - len(l.heard); n > 0 && rest > 0 {
 		l.heard = append(l.heard, b[:min(n, rest)]...)
 		if string(l.heard) == preface {
