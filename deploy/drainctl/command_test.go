@@ -59,7 +59,11 @@ func TestOneErrorAndNothingIsWritten(t *testing.T) {
 	if code != exitUsage || out != "" || !strings.Contains(said, "b.yaml:") || strings.Contains(readText(t, filepath.Join(dir, "a.yaml")), "drain-agent") {
 		t.Errorf("%d %s%s", code, out, said)
 	}
-	for _, args := range [][]string{{"inject"}, {"inject", "-f", "nowhere.yaml"}, {"inject", "-f", dir, "-w", "--diff"}, {"lint", "-f", dir, "-o", "xml"}, {"lint", "-f", dir, "--fail-on=all"}, {"timeline", "-o", "png"}, {"budget", "--", "--preset=f5"}, {"budget", "--", "--grace-period=0s"}, {"nothing"}} {
+	asJSON := filepath.Join(dir, "c.json")
+	if err := os.WriteFile(asJSON, []byte(`{"kind": "Pod", "spec": {"containers": [{"name": "envoy", "image": "envoy"}]}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"inject"}, {"inject", "-f", "nowhere.yaml"}, {"inject", "-w", "-f", asJSON}, {"inject", "-f", dir, "-w", "--diff"}, {"lint", "-f", dir, "-o", "xml"}, {"lint", "-f", dir, "--fail-on=all"}, {"timeline", "-o", "png"}, {"budget", "--", "--preset=f5"}, {"budget", "--", "--grace-period=0s"}, {"nothing"}} {
 		if code, _, said := drainctl(t, "", args...); code != exitUsage || !strings.HasPrefix(said, "drainctl: ") {
 			t.Errorf("%v: %d %s", args, code, said)
 		}

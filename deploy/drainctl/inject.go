@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	udiff "github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
@@ -33,6 +34,9 @@ put there, so the same command changes nothing; uninject takes everything back. 
 			var after []file
 			var errs []error
 			for _, f := range before {
+				if inPlace && filepath.Ext(f.name) == ".json" {
+					return fmt.Errorf("%s: JSON has no comments, and what is inserted stands between marks: leave --write out and keep the output as YAML", f.name)
+				}
 				text, reports, err := inject.File(f.name, f.text, o)
 				errs = append(errs, err)
 				after = append(after, file{f.name, text})

@@ -1,8 +1,9 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
-	"path"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,9 +17,10 @@ import (
 type hook struct {
 	container string        // as the pod calls it
 	name      string        // as the agent calls it: app, proxy, or the container's own name
-	sleep     time.Duration // the hook slept this long; the agent holds at least as long
-	chain     []string      // the hook's own command, to be kept
-	after     bool          // the command runs when the agent has let the container go, not before
+	sleep     time.Duration // the hook slept this long and did nothing else; the agent holds at least as long
+	chain     []string      // what else the hook did, as a command that drain-agent hook runs
+	after     bool          // the command runs when the agent has let the container go, not meanwhile
+	slow      time.Duration // how long the command sleeps
 	note      string
 }
 
@@ -29,66 +31,58 @@ func newHook(c *corev1.Container, name string, replace []string) (hook, error) {
 		return h, nil
 	}
 	was := c.Lifecycle.PreStop
-	var sleeps bool
-	switch h.sleep, sleeps = SleepOf(was); {
-	case sleeps:
-	case was.Exec != nil:
-		if len(was.Exec.Command) == 0 || !slices.Contains([]string{"sh", "bash", "ash", "dash"}, path.Base(was.Exec.Command[0])) {
-			return h, fmt.Errorf("container %s: its preStop hook %q runs without a shell, and two hooks can only be chained by one; "+
-				"write it as [/bin/sh, -c, …], or let the agent take its place with --replace-hook=%s", c.Name, was.Exec.Command, c.Name)
+	if d, sleeps := SleepOf(was); sleeps {
+		if h.sleep = d; d > 0 {
+			h.note = fmt.Sprintf("container %s: its preStop sleep of %v became --propagation=%v: lower it when a timeline shows that nobody came so late", c.Name, d, d)
 		}
+		return h, nil
+	}
+	when := "while the agent holds the container"
+	switch {
+	case was.Exec != nil && len(was.Exec.Command) > 0:
 		h.chain = was.Exec.Command
-		h.after = stops(strings.Join(was.Exec.Command, " "))
-		when := "before the agent is asked: it may be what tells others that the pod leaves"
-		if h.after {
+		text := strings.Join(was.Exec.Command, " ")
+		for _, m := range sleepWords.FindAllStringSubmatch(text, -1) {
+			h.slow += duration(m[1], m[2])
+		}
+		if h.after = stopCommand.MatchString(text); h.after {
 			when = "after the agent has let the container go: it looks like what stops the process"
 		}
-		h.note = fmt.Sprintf("container %s: its own preStop command is kept and runs %s", c.Name, when)
 	case was.HTTPGet != nil:
-		return h, fmt.Errorf("container %s: its preStop hook calls GET %s on port %s; a container has one hook and HTTP calls cannot be chained: "+
-			"move the call into the app (--app-drain-url is POSTed when draining begins), or let the agent take its place with --replace-hook=%s",
-			c.Name, was.HTTPGet.Path, was.HTTPGet.Port.String(), c.Name)
+		port := portOf(c, was.HTTPGet.Port)
+		if port == 0 || was.HTTPGet.Scheme == corev1.URISchemeHTTPS || len(was.HTTPGet.HTTPHeaders) > 0 {
+			return h, fmt.Errorf("container %s: its preStop hook GET %s is kept only where its port is known, without HTTPS and headers of its own: "+
+				"move the call into the app (--app-drain-url is POSTed when draining begins), or let the agent take its place with --replace-hook=%s",
+				c.Name, was.HTTPGet.Path, c.Name)
+		}
+		h.chain = []string{sharedDir + "/drain-agent", "probe", "--timeout=1h", fmt.Sprintf("http://%s/%s", // the grace period bounds it, as before
+			net.JoinHostPort(cmp.Or(was.HTTPGet.Host, "127.0.0.1"), strconv.Itoa(int(port))), strings.TrimPrefix(was.HTTPGet.Path, "/"))}
+	default:
+		return h, nil
 	}
-	if h.sleep > 0 {
-		h.note = fmt.Sprintf("container %s: its preStop sleep of %v became --propagation=%v: lower it when a timeline shows that nobody came so late", c.Name, h.sleep, h.sleep)
-	}
+	h.note = fmt.Sprintf("container %s: its own preStop hook is kept and runs %s", c.Name, when)
 	return h, nil
 }
 
 var (
 	sleepCommand = regexp.MustCompile(`^(?:\S*sh -c )?\s*(?:\S*/)?sleep\s+"?(\d+(?:\.\d+)?)([smh]?)"?\s*;?\s*$`)
+	sleepWords   = regexp.MustCompile(`\bsleep\s+"?(\d+(?:\.\d+)?)([smh]?)\b`)
 	stopCommand  = regexp.MustCompile(`(?i)\b(quit|stop|shutdown|kill|killall|pkill|term|sigterm|quitquitquit|exit-graceful)\b`)
 )
 
-// sleepOf reads commands that do nothing but sleep.
-func sleepOf(command []string) (time.Duration, bool) {
-	text := strings.Join(command, " ")
-	m := sleepCommand.FindStringSubmatch(text)
-	if m == nil {
-		return 0, false
-	}
-	seconds, err := strconv.ParseFloat(m[1], 64)
-	unit := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[m[2]]
-	return time.Duration(min(seconds*unit, 86400) * float64(time.Second)), err == nil
+// duration reads the argument of sleep; at most a day.
+func duration(number, unit string) time.Duration {
+	seconds, _ := strconv.ParseFloat(number, 64) // digits, or more than a day
+	return time.Duration(min(seconds*map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit], 86400) * float64(time.Second))
 }
 
-// stops reports whether a command looks like one that ends the process.
-func stops(command string) bool {
-	return stopCommand.MatchString(command)
-}
-
-// script is the chained hook: the user's command and the call of the agent, in their order.
-func (h hook) script(grace time.Duration) string {
-	words := make([]string, len(h.chain))
-	for i, word := range h.chain {
-		words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	own := strings.Join(words, " ")
-	ask := fmt.Sprintf("%s/drain-agent probe --timeout=%v http://127.0.0.1:%d/prestop/%s", sharedDir, grace, Port, h.name)
+// command is the exec hook that does both.
+func (h hook) command() []string {
+	out := []string{sharedDir + "/drain-agent", "hook"}
 	if h.after {
-		return ask + "; " + own
+		out = append(out, "--after")
 	}
-	return own + "; " + ask
+	return append(append(out, h.name, "--"), h.chain...)
 }
 
 // SleepOf returns how long a hook sleeps, and whether it does nothing else.
@@ -99,7 +93,9 @@ func SleepOf(h *corev1.LifecycleHandler) (time.Duration, bool) {
 	case h.Sleep != nil:
 		return time.Duration(h.Sleep.Seconds) * time.Second, true
 	case h.Exec != nil:
-		return sleepOf(h.Exec.Command)
+		if m := sleepCommand.FindStringSubmatch(strings.Join(h.Exec.Command, " ")); m != nil {
+			return duration(m[1], m[2]), true
+		}
 	}
 	return 0, false
 }

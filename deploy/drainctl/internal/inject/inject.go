@@ -182,9 +182,9 @@ func addItems(e *manifest.Editor, spec *yaml.Node, list string, items []string) 
 	switch {
 	case at == nil:
 		e.BeforeKey(spec, "containers", "the pod's spec", append([]string{list + ":"}, items...))
-	case len(at.Content) == 0 && at.Kind != yaml.AliasNode:
+	case len(at.Content) == 0 && at.Kind != yaml.AliasNode && spec.Style&yaml.FlowStyle == 0:
 		e.Replace(spec, list, "the pod's spec", append([]string{list + ":"}, items...))
-	case at.Kind == yaml.SequenceNode && at.Style&yaml.FlowStyle != 0:
+	case at.Kind == yaml.SequenceNode && at.Style&yaml.FlowStyle != 0 && spec.Style&yaml.FlowStyle == 0:
 		e.Replace(spec, list, "the pod's spec", append(append([]string{list + ":"}, items...), blockOf(at)...))
 	default:
 		e.BeforeItem(at, 0, list, items)
@@ -193,10 +193,6 @@ func addItems(e *manifest.Editor, spec *yaml.Node, list string, items []string) 
 
 func (p *Plan) writeHook(e *manifest.Editor, c *yaml.Node, h hook) {
 	what := "container " + h.container
-	if c.Style&yaml.FlowStyle != 0 && h.chain == nil && manifest.Find(c, "lifecycle") == nil {
-		e.IntoBraces(c, "lifecycle: {preStop: {"+p.braces(h.name)+"}}")
-		return
-	}
 	lines := append([]string{"lifecycle:"}, indented(p.preStop(h))...)
 	if was := manifest.Find(c, "lifecycle"); was != nil {
 		if start := manifest.Find(was, "postStart"); start != nil {
@@ -235,30 +231,27 @@ func (p *Plan) writeAnnotations(e *manifest.Editor, w *manifest.Workload) {
 			keys = append(keys, [2]string{exclude, ports})
 		}
 	}
-	var block, braces []string
+	var lines []string
 	for _, one := range keys {
-		block = append(block, one[0]+": "+strconv.Quote(one[1]))
-		braces = append(braces, one[0]+": "+strconv.Quote(one[1]))
+		lines = append(lines, one[0]+": "+strconv.Quote(one[1]))
 	}
-	if len(keys) == 0 {
+	if len(lines) == 0 {
 		return
 	}
-	flow := func(n *yaml.Node) bool { return n != nil && n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 }
+	mapping := func(n *yaml.Node) bool { return n != nil && n.Kind == yaml.MappingNode }
+	notesLines := append([]string{"annotations:"}, indented(lines)...)
+	metaLines := append([]string{"metadata:"}, indented(notesLines)...)
 	switch {
-	case flow(notes):
-		e.IntoBraces(notes, strings.Join(braces, ", "))
-	case flow(meta):
-		e.IntoBraces(meta, "annotations: {"+strings.Join(braces, ", ")+"}")
-	case notes != nil && notes.Kind == yaml.MappingNode:
-		e.BeforeKey(notes, "", "annotations", block)
+	case mapping(notes):
+		e.BeforeKey(notes, "", "annotations", lines)
 	case notes != nil:
-		e.Replace(meta, "annotations", "metadata", append([]string{"annotations:"}, indented(block)...))
-	case meta != nil && meta.Kind == yaml.MappingNode:
-		e.BeforeKey(meta, "", "metadata", append([]string{"annotations:"}, indented(block)...))
+		e.Replace(meta, "annotations", "metadata", notesLines)
+	case mapping(meta):
+		e.BeforeKey(meta, "", "metadata", notesLines)
 	case meta != nil:
-		e.Replace(w.Template, "metadata", "the pod template", append([]string{"metadata:", "  annotations:"}, indented(indented(block))...))
+		e.Replace(w.Template, "metadata", "the pod template", metaLines)
 	default:
-		e.BeforeKey(w.Template, "spec", "the pod template", append([]string{"metadata:", "  annotations:"}, indented(indented(block))...))
+		e.BeforeKey(w.Template, "spec", "the pod template", metaLines)
 	}
 }
 

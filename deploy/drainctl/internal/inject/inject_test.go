@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apimachinery "k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/drain-agent/drain-agent/agent/budget"
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
@@ -78,6 +79,9 @@ func TestShapes(t *testing.T) {
 					judge(t, before[i], after[i], shape)
 				}
 				agrees(t, name, once)
+				if err := apimachinery.NewYAMLOrJSONDecoder(bytes.NewReader(once), 4096).Decode(&map[string]any{}); err != nil {
+					t.Errorf("kubectl cannot read it: %v", err)
+				}
 			})
 		}
 	}
@@ -159,7 +163,7 @@ func agrees(t *testing.T, name string, text []byte) {
 
 func TestGolden(t *testing.T) {
 	all := shapes(t)
-	for _, name := range []string{"01-istio-label", "11-helm-web", "12-statefulset-volumes", "14-job-regular-proxy", "15-daemonset-host", "22-uds-admin", "23-flow-lists", "24-comments"} {
+	for _, name := range []string{"01-istio-label", "11-helm-web", "12-statefulset-volumes", "14-job-regular-proxy", "15-daemonset-host", "22-uds-admin", "23-flow-lists", "24-comments", "34-json", "35-flow"} {
 		o := options(name)
 		o.Token = "TOKEN"
 		got, reports, err := inject.File(name, all[name], o)
@@ -185,9 +189,12 @@ func TestGolden(t *testing.T) {
 
 func TestHooksAreChainedNeverDropped(t *testing.T) {
 	for hook, want := range map[string]string{
-		`exec: {command: [sh, -c, "curl -X POST localhost/leave"]}`: `'sh' '-c' 'curl -X POST localhost/leave'; /run/drain-agent/drain-agent probe --timeout=30s http://127.0.0.1:9909/prestop/app`,
-		`exec: {command: [/bin/sh, -c, "nginx -s quit"]}`:           `/run/drain-agent/drain-agent probe --timeout=30s http://127.0.0.1:9909/prestop/app; '/bin/sh' '-c' 'nginx -s quit'`,
-		`exec: {command: [sh, -c, "echo it's; sleep 5; true"]}`:     `'sh' '-c' 'echo it'\''s; sleep 5; true'; /run/drain-agent/drain-agent probe --timeout=30s http://127.0.0.1:9909/prestop/app`,
+		`exec: {command: [sh, -c, "curl -X POST localhost/leave"]}`: "hook app -- sh -c curl -X POST localhost/leave",
+		`exec: {command: [/leave, now]}`:                            "hook app -- /leave now",
+		`exec: {command: [/bin/sh, -c, "nginx -s quit"]}`:           "hook --after app -- /bin/sh -c nginx -s quit",
+		`exec: {command: [sh, -c, "echo it's; sleep 5; true"]}`:     "hook app -- sh -c echo it's; sleep 5; true",
+		"httpGet: {path: /leave, port: web}":                        "hook app -- /run/drain-agent/drain-agent probe --timeout=1h http://127.0.0.1:8080/leave",
+		"httpGet: {path: \"leave?a=b\", port: 81, host: 10.0.0.7}":      "hook app -- /run/drain-agent/drain-agent probe --timeout=1h http://10.0.0.7:81/leave?a=b",
 	} {
 		out, _, err := inject.File("x", []byte(withHook(hook)), options("x"))
 		if err != nil {
@@ -195,11 +202,18 @@ func TestHooksAreChainedNeverDropped(t *testing.T) {
 		}
 		w := pods(t, "x", out)[0]
 		app := w.Pod.Spec.Containers[0]
-		if got := app.Lifecycle.PreStop.Exec.Command; len(got) != 3 || got[2] != want {
+		if got := strings.Join(app.Lifecycle.PreStop.Exec.Command, " "); got != "/run/drain-agent/drain-agent "+want {
 			t.Errorf("%s became %q", hook, got)
 		}
 		if len(app.VolumeMounts) != 1 || w.Pod.Spec.InitContainers[0].Name != "drain-agent-install" {
 			t.Errorf("%s: the binary is not there: %v", hook, app.VolumeMounts)
+		}
+		slept := "--stop=app=5s" // of the app itself
+		if strings.Contains(hook, "sleep 5") {
+			slept = "--stop=app=10s"
+		}
+		if args := w.Pod.Spec.InitContainers[1].Args; !slices.Contains(args, slept) {
+			t.Errorf("%s: %v, want %s", hook, args, slept)
 		}
 	}
 	for hook, want := range map[string]string{
@@ -217,7 +231,7 @@ func TestHooksAreChainedNeverDropped(t *testing.T) {
 			t.Errorf("%s: --propagation=%s, want %s", hook, got, want)
 		}
 	}
-	for _, hook := range []string{"httpGet: {path: /leave, port: 8080}", "exec: {command: [/leave, now]}"} {
+	for _, hook := range []string{"httpGet: {path: /leave, port: 8080, scheme: HTTPS}", "httpGet: {path: /leave, port: 8080, httpHeaders: [{name: a, value: b}]}", "httpGet: {path: /leave, port: nobody}"} {
 		_, _, err := inject.File("x", []byte(withHook(hook)), options("x"))
 		if err == nil || !strings.Contains(err.Error(), "--replace-hook=app") {
 			t.Errorf("%s: %v", hook, err)
@@ -226,7 +240,7 @@ func TestHooksAreChainedNeverDropped(t *testing.T) {
 }
 
 func withHook(hook string) string {
-	return "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  terminationGracePeriodSeconds: 30\n  containers:\n  - name: app\n    image: a\n    lifecycle:\n      preStop:\n        " +
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  terminationGracePeriodSeconds: 30\n  containers:\n  - name: app\n    image: a\n    ports: [{name: web, containerPort: 8080}]\n    lifecycle:\n      preStop:\n        " +
 		hook + "\n  - name: envoy\n    image: envoyproxy/envoy:v1\n"
 }
 
@@ -234,7 +248,7 @@ func TestWhatCannotBeEditedIsExplained(t *testing.T) {
 	pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n"
 	for text, want := range map[string]string{
 		pod + "  containers:\n  - name: app\n    image: a\n":                                                                                          "no Envoy found",
-		pod + "  containers: [{name: app, image: a}, {name: envoy, image: envoy}]\n":                                                                  "write one key a line",
+		pod + "  containers: [&c {name: app, image: a}, {name: envoy, image: envoy}]\n":                                                               "anchor",
 		"apiVersion: v1\nkind: Pod\nmetadata: {name: {{ .Values.name }}}\n":                                                                           "render it first",
 		"kind: Job\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: a\n      - name: envoy\n        image: envoy\n": "cannot see when the work is done",
 		"a: 1\n---\na: b: c\n": "f:3: document 2",

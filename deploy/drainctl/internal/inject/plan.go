@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/drain-agent/drain-agent/agent/budget"
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
@@ -211,6 +212,9 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	args := []string{
 		"--hooks=" + strings.Join(append(names, budget.AgentName), ","), "--stop-order=" + strings.Join(order, ","),
 	}
+	for _, h := range p.Hooks {
+		args = append(args, "--stop="+h.name+"="+(budget.StopShare(h.name)+h.slow).String())
+	}
 	if p.Proxy.Found() && !held && (p.Proxy.Where == Native || p.Proxy.Mesh == "istio") {
 		args = append(args, "--outlives-me="+budget.ProxyName)
 		p.note("the proxy stands before the agent and is stopped after it: its end is not waited for (--outlives-me)")
@@ -346,17 +350,20 @@ func probePort(c *corev1.Container, probe *corev1.Probe) int32 {
 	switch {
 	case probe.GRPC != nil:
 		return probe.GRPC.Port
-	case probe.HTTPGet == nil:
-		return 0
-	case probe.HTTPGet.Port.IntVal != 0:
-		return probe.HTTPGet.Port.IntVal
-	}
-	for _, port := range c.Ports {
-		if port.Name == probe.HTTPGet.Port.StrVal {
-			return port.ContainerPort
-		}
+	case probe.HTTPGet != nil:
+		return portOf(c, probe.HTTPGet.Port)
 	}
 	return 0
+}
+
+// portOf returns a port's number, 0 for a name that the container does not declare.
+func portOf(c *corev1.Container, port intstr.IntOrString) int32 {
+	for _, one := range c.Ports {
+		if one.Name != "" && one.Name == port.StrVal {
+			return one.ContainerPort
+		}
+	}
+	return port.IntVal
 }
 
 func (p *Plan) note(text string) {

@@ -147,24 +147,15 @@ func (p *Plan) get(name string) []string {
 	return lines
 }
 
-// braces is get on one line.
-func (p *Plan) braces(name string) string {
-	text := fmt.Sprintf("httpGet: {path: /prestop/%s, port: %d", name, Port)
-	if p.HostNetwork {
-		text += ", host: 127.0.0.1"
-	}
-	if p.Token != "" {
-		text += ", httpHeaders: [{name: " + tokenHeader + ", value: " + quote(p.Token) + "}]"
-	}
-	return text + "}"
-}
-
 // preStop is what a container's lifecycle gets.
 func (p *Plan) preStop(h hook) []string {
 	lines := []string{"preStop:"}
 	body := p.get(h.name)
 	if h.chain != nil {
-		body = []string{"exec:", "  command:", "  - /bin/sh", "  - -c", "  - " + quote(h.script(p.Grace))}
+		body = []string{"exec:", "  command:"}
+		for _, word := range h.command() {
+			body = append(body, "  - "+quote(word))
+		}
 	}
 	for _, line := range body {
 		lines = append(lines, "  "+line)

@@ -3,6 +3,7 @@ package lint
 import (
 	"cmp"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -132,6 +133,9 @@ func longStops(_ *set, p *pod, hit hitFunc) {
 	}
 }
 
+// execHook finds the name with which a command calls the agent.
+var execHook = regexp.MustCompile(`(?:drain-agent hook (?:--\S+ )*|/prestop/)([^\s;/]+)`)
+
 func hookMissing(_ *set, p *pod, hit hitFunc) {
 	if p.agent == nil {
 		return
@@ -142,9 +146,9 @@ func hookMissing(_ *set, p *pod, hit hitFunc) {
 		switch h := hookOf(c); {
 		case h != nil && h.HTTPGet != nil:
 			called[strings.TrimPrefix(h.HTTPGet.Path, "/prestop/")] = true
-		case h != nil && h.Exec != nil: // chained, or drain-agent hook NAME
-			for word := range strings.FieldsFuncSeq(strings.Join(h.Exec.Command, " "), func(r rune) bool { return r == ' ' || r == '/' || r == ';' }) {
-				called[word] = true
+		case h != nil && h.Exec != nil: // … drain-agent hook [--after] NAME [-- COMMAND], …/prestop/NAME
+			if m := execHook.FindStringSubmatch(strings.Join(h.Exec.Command, " ")); m != nil {
+				called[m[1]] = true
 			}
 		case h == nil && p.job && !slices.Contains(hooks, p.agentName(c.Name)): // its end is what ends the Job
 		case h == nil && slices.Contains(p.regular(), c):

@@ -30,7 +30,14 @@ type Editor struct {
 	doc   *Document
 	lines []string // with their line ends
 	edits []edit
+	cuts  []cut
 	err   error
+}
+
+// cut replaces the bytes [from, to) of the document's text: how collections in braces are edited.
+type cut struct {
+	from, to int
+	text     string
 }
 
 // NewEditor returns an editor of the document.
@@ -48,17 +55,15 @@ func (e *Editor) fail(node *yaml.Node, format string, args ...any) {
 	}
 }
 
-// block reports whether a node is a collection of that kind, written as a block, that nothing else in the file shares.
-func (e *Editor) block(node *yaml.Node, kind yaml.Kind, what string) bool {
+// own reports whether a node is a collection of that kind that nothing else in the file shares.
+func (e *Editor) own(node *yaml.Node, kind yaml.Kind, what string) bool {
 	switch {
 	case node == nil || node.Kind == yaml.ScalarNode:
 		e.fail(node, "%s is not there, or not a %s", what, map[yaml.Kind]string{yaml.MappingNode: "mapping", yaml.SequenceNode: "list"}[kind])
 	case node.Kind == yaml.AliasNode:
 		e.fail(node, "%s is an alias: write it out, an edit of the anchor would change every place that uses it", what)
-	case node.Kind != kind || len(node.Content) == 0:
+	case node.Kind != kind || len(node.Content) == 0 && node.Style&yaml.FlowStyle == 0:
 		e.fail(node, "%s is empty or of the wrong kind", what)
-	case node.Style&yaml.FlowStyle != 0:
-		e.fail(node, "%s is written in braces: write it as a block (kubectl create --dry-run=client -o yaml -f FILE does it)", what)
 	case node.Anchor != "":
 		e.fail(node, "%s has the anchor &%s: write it out, an edit would change every place that uses it", what, node.Anchor)
 	default:
@@ -69,7 +74,10 @@ func (e *Editor) block(node *yaml.Node, kind yaml.Kind, what string) bool {
 
 // AfterKey inserts lines into a mapping, after a key whose value is one line, such as name.
 func (e *Editor) AfterKey(m *yaml.Node, key, what string, lines []string) {
-	if !e.block(m, yaml.MappingNode, what) {
+	if !e.own(m, yaml.MappingNode, what) {
+		return
+	}
+	if e.inBraces(m, 0, lines) {
 		return
 	}
 	k, v := pair(m, key)
@@ -82,7 +90,10 @@ func (e *Editor) AfterKey(m *yaml.Node, key, what string, lines []string) {
 
 // BeforeKey inserts lines into a mapping, before a key and the comments that introduce it.
 func (e *Editor) BeforeKey(m *yaml.Node, key, what string, lines []string) {
-	if !e.block(m, yaml.MappingNode, what) {
+	if !e.own(m, yaml.MappingNode, what) {
+		return
+	}
+	if e.inBraces(m, 0, lines) {
 		return
 	}
 	k, _ := pair(m, key)
@@ -94,7 +105,10 @@ func (e *Editor) BeforeKey(m *yaml.Node, key, what string, lines []string) {
 
 // BeforeItem inserts lines into a list, before the item at the index; the last item where there are fewer.
 func (e *Editor) BeforeItem(list *yaml.Node, index int, what string, lines []string) {
-	if !e.block(list, yaml.SequenceNode, what) {
+	if !e.own(list, yaml.SequenceNode, what) {
+		return
+	}
+	if e.inBraces(list, index, lines) {
 		return
 	}
 	item := list.Content[min(index, len(list.Content)-1)]
@@ -133,12 +147,18 @@ func (e *Editor) before(line, indent int, lines []string) {
 
 // Replace puts lines in the place of a key and its value.
 func (e *Editor) Replace(m *yaml.Node, key, what string, lines []string) {
-	if !e.block(m, yaml.MappingNode, what) {
+	if !e.own(m, yaml.MappingNode, what) {
 		return
 	}
 	k, v := pair(m, key)
 	if v != nil && (v.Kind == yaml.AliasNode || v.Anchor != "") {
 		e.fail(v, "%s of %s is an alias or has an anchor: write it out", key, what)
+		return
+	}
+	if m.Style&yaml.FlowStyle != 0 {
+		from, value := e.offset(k), e.offset(v)
+		end := flowEnd(string(e.doc.Text), value)
+		e.cuts = append(e.cuts, cut{from, end, flow(lines)})
 		return
 	}
 	from, indent := k.Line-1, k.Column-1
@@ -168,28 +188,6 @@ func (e *Editor) end(from, indent int, value *yaml.Node) int {
 	return last + 1
 }
 
-// IntoBraces inserts text behind the "{" with which a mapping in braces begins.
-func (e *Editor) IntoBraces(m *yaml.Node, text string) {
-	at := m.Line - 1
-	if at >= len(e.lines) {
-		return
-	}
-	line := []rune(strings.TrimRight(e.lines[at], "\r\n"))
-	col := m.Column - 1
-	for col < len(line) && line[col] != '{' {
-		col++
-	}
-	if col >= len(line) || m.Anchor != "" {
-		e.fail(m, "cannot find where the braces begin: write the mapping as a block")
-		return
-	}
-	if len(m.Content) > 0 {
-		text += ", "
-	}
-	indent := len(e.lines[at]) - len(strings.TrimLeft(e.lines[at], " "))
-	e.edits = append(e.edits, edit{at, at + 1, indent, []string{string(line[:col+1]) + text + string(line[col+1:])}})
-}
-
 func (e *Editor) insert(line, indent int, lines []string) {
 	e.edits = append(e.edits, edit{line, line, indent, deep(indent, lines)})
 }
@@ -207,6 +205,7 @@ func deep(indent int, lines []string) []string {
 
 // Apply returns the document's text with the edits in it.
 func (e *Editor) Apply() ([]byte, error) {
+	e.edits = append(e.edits, e.cutLines()...)
 	if e.err != nil || len(e.edits) == 0 {
 		return e.doc.Text, e.err
 	}
@@ -230,7 +229,7 @@ func (e *Editor) Apply() ([]byte, error) {
 
 // merged returns the edits in the order of their places, insertions at one place as one.
 func (e *Editor) merged() []edit {
-	slices.SortStableFunc(e.edits, func(a, b edit) int { return cmp.Or(cmp.Compare(a.from, b.from), -cmp.Compare(a.indent, b.indent)) }) // what ends deeper ends first
+	slices.SortStableFunc(e.edits, func(a, b edit) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), -cmp.Compare(a.indent, b.indent)) }) // what ends deeper ends first
 	var out []edit
 	for _, one := range e.edits {
 		if n := len(out) - 1; n >= 0 && out[n].from == one.from && out[n].to == one.from && one.to == one.from && out[n].indent == one.indent {
