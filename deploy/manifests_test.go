@@ -53,7 +53,7 @@ func TestHooksOfThePodAreTheOnesTheAgentExpects(t *testing.T) {
 
 func TestTheAgentStandsWhereItCanDoItsWork(t *testing.T) {
 	place := map[string][]string{ // containers in the order kubelet starts them
-		"native": {"drain-agent", "proxy", "app"}, "better-service": {"drain-agent", "proxy", "app"},
+		"native": {"drain-agent", "proxy", "app"}, "better-service": {"drain-agent", "proxy", "app"}, "mtls": {"drain-agent", "proxy", "app"},
 		"classic": {"proxy", "drain-agent", "app"}, "job": {"drain-agent", "proxy", "app"}, "gateway": {"drain-agent", "proxy"},
 	}
 	for name, pod := range podsWithAgent(t) {
@@ -90,8 +90,8 @@ func podsWithAgent(t *testing.T) map[string]corev1.PodSpec {
 			}
 		}
 	}
-	if len(pods) != 5 {
-		t.Fatalf("found an agent in %d manifests, want 5: run deploy/render?", len(pods))
+	if len(pods) != 6 {
+		t.Fatalf("found an agent in %d manifests, want 6: run deploy/render?", len(pods))
 	}
 	return pods
 }

@@ -32,9 +32,9 @@ cluster_build() {
   exec 8>"$CACHE/build.lock"
   flock 8
   [[ ! -e $BIN/.complete ]] || return 0
-  say "compiling Kubernetes $KUBE_VERSION into $BIN (niced; 7 to 20 minutes on two cores, once)"
+  say "compiling Kubernetes $KUBE_VERSION into $BIN (niced, once)"
   write_kube_module "$source"
-  (cd "$source" && GOFLAGS=-mod=mod CGO_ENABLED=0 nice -n 15 go build -p "${CLUSTER_BUILD_JOBS:-1}" -trimpath \
+  (cd "$source" && GOFLAGS=-mod=mod CGO_ENABLED=0 nice -n 15 go build -trimpath -gcflags=all=-dwarf=false \
     -ldflags "$(version_flags)" -o "$BIN/" \
     k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl})
   touch "$BIN/.complete"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # external.sh: CLUSTER=external, a cluster that somebody else started. Sourced by `cluster`.
 
+external_check() { command -v kubectl >/dev/null || die "CLUSTER=external needs kubectl on PATH"; }
 external_env() { :; }
 external_status() { kubectl get nodes -o wide; }
 external_up() { kubectl get --raw /readyz >/dev/null || die "the current kubeconfig's cluster does not answer; is KUBECONFIG right?"; }

@@ -90,6 +90,7 @@ node_ready() {
 
 cluster_up() {
   local begin=$SECONDS component
+  cluster_check
   lock_state
   cluster_build
   install_packages

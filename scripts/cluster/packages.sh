@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # packages.sh: the Debian packages a node needs beside Kubernetes itself. Sourced by `cluster`.
 
-PACKAGES=(etcd-server containerd runc containernetworking-plugins iptables conntrack ethtool socat jq openssl)
+PACKAGES=(etcd-server containerd runc containernetworking-plugins iptables iproute2 conntrack ethtool socat jq openssl curl)
 CNI_PLUGINS=/usr/lib/cni
 
 missing_packages() {
@@ -31,4 +31,19 @@ install_packages() {
   apt-get update >"$STATE/log/apt.log" 2>&1 || die "apt-get update failed, see $STATE/log/apt.log"
   DEBIAN_FRONTEND=noninteractive without_daemons apt-get install -y --no-install-recommends "${missing[@]}" \
     >>"$STATE/log/apt.log" 2>&1 || die "apt-get install failed, see $STATE/log/apt.log"
+}
+
+# What keeps a node from running here, all of it at once.
+cluster_check() {
+  local problems=() port
+  [[ $(uname -s) == Linux ]] || problems+=("Linux: this is $(uname -s)")
+  ((EUID == 0)) || problems+=("root: this is user $EUID")
+  command -v go >/dev/null || problems+=("go on PATH (https://go.dev/dl)")
+  [[ -d /sys/fs/cgroup/memory || -w /sys/fs/cgroup/cgroup.subtree_control ]] || problems+=("cgroups with the memory controller, writable, at /sys/fs/cgroup")
+  unshare --net --mount true 2>/dev/null || problems+=("the right to make network and mount namespaces (CAP_SYS_ADMIN)")
+  command -v apt-get >/dev/null || [[ -z $(missing_packages) ]] || problems+=("$(missing_packages | xargs), and there is no apt-get to install them")
+  for port in 2379 6443 10250; do
+    running_pid apiserver >/dev/null || ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || problems+=("port $port: something else listens there")
+  done
+  ((${#problems[@]} == 0)) || { printf 'cluster: a node cannot run here, it needs %s\n' "${problems[@]}" >&2; exit 1; }
 }

@@ -6,10 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"k8s.io/apimachinery/pkg/util/intstr"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // Row 11: kubelet restarts in mid-drain, forgets its calls and makes them again.
@@ -36,10 +32,7 @@ func TestKubeletRestartsInMidDrain(t *testing.T) {
 func TestDeletedWhileAContainerRestarts(t *testing.T) {
 	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).replicas(1)
-	w.container("app").LivenessProbe = &corev1.Probe{
-		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(8090)}},
-		PeriodSeconds: 1, FailureThreshold: 2,
-	}
+	impatient(w)
 	w.start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]

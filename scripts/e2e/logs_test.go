@@ -51,18 +51,6 @@ func follow(t *testing.T, ns, pod, container string) *follower {
 	return f
 }
 
-// followAll follows every container of a pod.
-func followAll(t *testing.T, pod corev1.Pod) map[string]*follower {
-	t.Helper()
-	all := map[string]*follower{}
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for _, container := range list {
-			all[container.Name] = follow(t, pod.Namespace, pod.Name, container.Name)
-		}
-	}
-	return all
-}
-
 func (f *follower) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

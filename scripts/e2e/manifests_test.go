@@ -11,16 +11,19 @@ import (
 // The API server takes every manifest as it stands, and has nothing to say about its security.
 func TestManifestsAreAccepted(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"native", "classic", "job", "gateway", "good-service", "better-service"} {
-		t.Run(name, func(t *testing.T) {
-			ns := namespace(t, "restricted")
-			kubectl(t, "label", "namespace", ns, "pod-security.kubernetes.io/warn=restricted")
-			cmd := kubectlCommand(t.Context(), "apply", "--dry-run=server", "-f", "-")
+	for level, names := range map[string][]string{
+		"restricted": {"native", "classic", "job", "gateway", "mtls", "good-service", "better-service"},
+		"baseline":   {"bad-service"},
+	} {
+		ns := namespace(t, level)
+		kubectl(t, "label", "namespace", ns, "pod-security.kubernetes.io/warn="+level)
+		for _, name := range names {
+			cmd := kubectlCommand(t.Context(), "apply", "--dry-run=server", "--validate=strict", "-f", "-")
 			cmd.Stdin = strings.NewReader(inNamespace(t, name, ns))
 			if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "Warning: would violate") {
-				t.Errorf("%v: %s", err, out)
+				t.Errorf("%s: %v: %s", name, err, out)
 			}
-		})
+		}
 	}
 }
 
@@ -34,11 +37,7 @@ func inNamespace(t *testing.T, name, ns string) string {
 	var kept []string
 	for document := range strings.SplitSeq(string(text), "\n---\n") {
 		if !strings.Contains(document, "kind: Namespace\n") {
-			document += "\n"
-			for _, old := range []string{"payments", "gateway", "demo"} {
-				document = strings.ReplaceAll(document, "namespace: "+old+"\n", "namespace: "+ns+"\n")
-			}
-			kept = append(kept, document)
+			kept = append(kept, namespaces.ReplaceAllString(document+"\n", "namespace: "+ns))
 		}
 	}
 	return strings.Join(kept, "---\n")

@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +41,46 @@ func signal(t *testing.T, pod corev1.Pod, container string, sig syscall.Signal) 
 	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatalf("send %v to %s (pid %d): %v", sig, container, pid, err)
 	}
+}
+
+// starve lowers the memory limit of a running container to what it cannot do without, and then lets it need more.
+func starve(t *testing.T, pod corev1.Pod, container string) {
+	t.Helper()
+	pid := mainProcess(t, status(pod, container).ContainerID)
+	limit := memoryLimit(t, pid)
+	for bytes := 2 << 20; os.WriteFile(limit, []byte(strconv.Itoa(bytes)), 0o644) != nil; bytes += 256 << 10 {
+		if bytes > 64<<20 {
+			t.Fatalf("%s takes no limit", limit)
+		}
+	}
+	for syscall.Kill(pid, 0) == nil { // a connection costs the agent some kilobytes
+		conn, err := net.Dial("tcp", net.JoinHostPort(pod.Status.PodIP, "9909"))
+		if err != nil {
+			break
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte("GET /status HTTP/1.1\r\nHost: a\r\n"))
+	}
+}
+
+// memoryLimit is the file that holds the memory limit of a process's container, in cgroup v2 or v1.
+func memoryLimit(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unified := ""
+	for line := range strings.Lines(string(text)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch {
+		case slices.Contains(strings.Split(parts[1], ","), "memory"):
+			return filepath.Join("/sys/fs/cgroup/memory", parts[2], "memory.limit_in_bytes")
+		case parts[1] == "":
+			unified = filepath.Join("/sys/fs/cgroup", parts[2], "memory.max")
+		}
+	}
+	return unified
 }
 
 // mainProcess finds the process of a container by its cgroup; of several it is the one that started first.

@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // tolerance is how far apart two events must be, in both timelines, for their order to mean something.
@@ -26,12 +29,13 @@ type step struct {
 type stage interface {
 	url(port int, path string) string
 	signal(container string, sig syscall.Signal)
+	restarted(container string) // waits for its second life
 	remove(grace *time.Duration)
 	agentLog() string
 	finished() []step // waits for the pod's end
 }
 
-// Row 9: podsim tells the truth. What happens to a pod in ten scenarios is the same as on a real kubelet, in the same order.
+// Row 9: podsim tells the truth. What happens to a pod in these scenarios is the same as on a real kubelet, in the same order.
 func TestPodsimAgreesWithKubelet(t *testing.T) {
 	t.Parallel()
 	ownNode(t)
@@ -52,6 +56,7 @@ func TestPodsimAgreesWithKubelet(t *testing.T) {
 		{"app killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "app") }},
 		{"proxy killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "proxy") }},
 		{"agent killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "drain-agent") }},
+		{"liveness restart of the app, then deleted", "native", impatient, func(t *testing.T, s stage) { restartApp(t, s); s.remove(nil) }},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			t.Parallel()
@@ -103,6 +108,24 @@ func killInMidDrain(t *testing.T, s stage, container string) {
 	s.signal(container, syscall.SIGKILL)
 }
 
+// impatient lets kubelet restart the app as soon as it is not ready.
+func impatient(w *workload) {
+	w.container("app").LivenessProbe = &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(8090)}},
+		PeriodSeconds: 1, FailureThreshold: 2,
+	}
+}
+
+func restartApp(t *testing.T, s stage) {
+	t.Helper()
+	response, err := http.Post(s.url(8090, "/toggle-health"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	s.restarted("app")
+}
+
 // differences compares what happened, and the order of every two events that lie apart in both timelines.
 func differences(kubelet, podsim []step) []string {
 	var all []string
@@ -133,17 +156,27 @@ func find(steps []step, what string) *step {
 	return nil
 }
 
-// ordered sorts steps by time. What happens after a container's exit is no step: nobody is there to see it.
+// ordered sorts steps by time and numbers those that come again. A signal after a container's exit is no step: nobody is
+// there to see it, until a hook shows its next life.
 func ordered(steps []step) []step {
 	slices.SortStableFunc(steps, func(a, b step) int { return a.at.Compare(b.at) })
-	gone := map[string]bool{}
-	return slices.DeleteFunc(steps, func(s step) bool {
-		words := strings.Fields(s.what)
-		if words[0] == "exit" {
-			gone[words[1]] = true
+	gone, seen := map[string]bool{}, map[string]int{}
+	var kept []step
+	for _, s := range steps {
+		verb, name, _ := strings.Cut(s.what, " ")
+		name, _, _ = strings.Cut(name, " ")
+		if verb == "sigterm" && gone[name] {
+			continue
 		}
-		return words[0] == "sigterm" && gone[words[1]]
-	})
+		if verb == "hook" || verb == "exit" {
+			gone[name] = verb == "exit"
+		}
+		if seen[s.what]++; seen[s.what] > 1 {
+			s.what = fmt.Sprintf("%s (%d)", s.what, seen[s.what])
+		}
+		kept = append(kept, s)
+	}
+	return kept
 }
 
 func show(steps []step) string {

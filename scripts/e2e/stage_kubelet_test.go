@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,8 +22,20 @@ type kubeletStage struct {
 	t     *testing.T
 	pod   corev1.Pod
 	seen  *watcher
-	logs  map[string]*follower
+	lives []life
 	exits *follower // containerd's events
+}
+
+// A life is one run of a container, from its start to its end.
+type life struct {
+	container, id string
+	log           *follower
+}
+
+func (s *kubeletStage) born(container string) {
+	s.t.Helper()
+	_, id, _ := strings.Cut(status(s.pod, container).ContainerID, "://")
+	s.lives = append(s.lives, life{container, id, follow(s.t, s.pod.Namespace, s.pod.Name, container)})
 }
 
 // onKubelet runs the workload's pod by itself, without a Deployment that would replace it.
@@ -34,8 +47,19 @@ func onKubelet(t *testing.T, w *workload) stage {
 	if err := json.Unmarshal(kubectl(t, "-n", w.ns, "get", "pod", "subject", "-o", "json"), &s.pod); err != nil {
 		t.Fatal(err)
 	}
-	s.logs = followAll(t, s.pod)
+	for _, container := range w.containers() {
+		s.born(container.Name)
+	}
 	return s
+}
+
+func (s *kubeletStage) restarted(container string) {
+	s.t.Helper()
+	eventually(s.t, time.Minute, container+" was restarted", func() bool {
+		s.pod = pods(s.t, s.pod.Namespace, "")[0]
+		return status(s.pod, container).RestartCount == 1 && ready(s.pod)
+	})
+	s.born(container)
 }
 
 func (s *kubeletStage) url(port int, path string) string {
@@ -54,33 +78,51 @@ func (s *kubeletStage) remove(grace *time.Duration) {
 	kubectl(s.t, args...)
 }
 
-func (s *kubeletStage) agentLog() string { return s.logs["drain-agent"].String() }
+func (s *kubeletStage) agentLog() string {
+	i := slices.IndexFunc(s.lives, func(l life) bool { return l.container == "drain-agent" })
+	return s.lives[i].log.String()
+}
 
 // finished reads hooks from the agent's timeline, SIGTERMs from the logs of app and Envoy, and ends from containerd.
 func (s *kubeletStage) finished() []step {
 	s.t.Helper()
 	s.seen.gone(s.t, s.pod.Name, 2*time.Minute)
 	var steps []step
-	if log := s.logs["drain-agent"]; log != nil {
-		for _, e := range log.events() {
-			if verb, name, ok := strings.Cut(e.Action, " "); ok && (verb == "hold" || verb == "answer") {
-				steps = append(steps, step{e.Time, strings.Replace(verb, "hold", "hook", 1) + " " + containerOf(name)})
-			}
+	for _, life := range s.lives {
+		if life.container == "drain-agent" {
+			steps = append(steps, hookSteps(life.log)...)
 		}
-	}
-	for container, mark := range map[string]string{"app": `"msg":"stopping"`, "proxy": "caught ENVOY_SIGTERM"} {
-		for line := range strings.Lines(s.logs[container].String()) {
-			if strings.Contains(line, mark) {
-				stamp, _, _ := strings.Cut(line, " ")
-				at, err := time.Parse(time.RFC3339Nano, stamp)
-				if err != nil {
-					s.t.Fatal(err)
-				}
-				steps = append(steps, step{at, "sigterm " + container})
-			}
-		}
+		steps = append(steps, sigterms(s.t, life)...)
 	}
 	return ordered(append(steps, s.ends()...))
+}
+
+func hookSteps(log *follower) []step {
+	var steps []step
+	for _, e := range log.events() {
+		if verb, name, ok := strings.Cut(e.Action, " "); ok && (verb == "hold" || verb == "answer") {
+			steps = append(steps, step{e.Time, strings.Replace(verb, "hold", "hook", 1) + " " + containerOf(name)})
+		}
+	}
+	return steps
+}
+
+// sigterms finds the lines by which app and Envoy say that they got the signal.
+func sigterms(t *testing.T, l life) []step {
+	t.Helper()
+	mark, ok := map[string]string{"app": `"msg":"stopping"`, "proxy": "caught ENVOY_SIGTERM"}[l.container]
+	var steps []step
+	for line := range strings.Lines(l.log.String()) {
+		if ok && strings.Contains(line, mark) {
+			stamp, _, _ := strings.Cut(line, " ")
+			at, err := time.Parse(time.RFC3339Nano, stamp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps = append(steps, step{at, "sigterm " + l.container})
+		}
+	}
+	return steps
 }
 
 // containerOf is the container behind a hook's name.
@@ -97,13 +139,12 @@ func (s *kubeletStage) ends() []step {
 	var steps []step
 	eventually(s.t, 20*time.Second, "containerd has told every exit", func() bool {
 		steps = nil
-		for container := range s.logs {
-			_, id, _ := strings.Cut(status(s.pod, container).ContainerID, "://")
-			if end := exitOf(s.exits.String(), id); end != nil {
-				steps = append(steps, step{end.At, fmt.Sprintf("exit %s %d", container, end.Code)})
+		for _, l := range s.lives {
+			if end := exitOf(s.exits.String(), l.id); end != nil {
+				steps = append(steps, step{end.At, fmt.Sprintf("exit %s %d", l.container, end.Code)})
 			}
 		}
-		return len(steps) == len(s.logs)
+		return len(steps) == len(s.lives)
 	})
 	return steps
 }

@@ -73,6 +73,27 @@ func (s *podsimStage) signal(container string, sig syscall.Signal) {
 	}
 }
 
+func (s *podsimStage) restarted(container string) {
+	s.t.Helper()
+	ctx, stop := context.WithTimeout(s.t.Context(), time.Minute)
+	defer stop()
+	if err := s.pod.WaitFor(ctx, container+" was restarted and the pod is ready", func(events []pod.Event) bool {
+		lives, ready := 0, false
+		for _, e := range events {
+			switch {
+			case e.Kind == pod.Started && e.Container == container:
+				lives++
+				ready = false
+			case e.Kind == pod.PodReady:
+				ready = true
+			}
+		}
+		return lives == 2 && ready
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *podsimStage) remove(grace *time.Duration) { s.pod.Delete(grace) }
 
 func (s *podsimStage) agentLog() string { return string(s.pod.Log("drain-agent")) }

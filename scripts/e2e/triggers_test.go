@@ -16,6 +16,7 @@ import (
 
 // Row 5: whoever stops a pod, there is a clean verdict with its trigger in the pod's last status, and nothing is lost.
 func TestEveryWayToStopAPod(t *testing.T) {
+	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).start(t)
 	seen := watch(t, w.ns)
 	plan := mix(w.target(t))

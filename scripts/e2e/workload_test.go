@@ -29,6 +29,7 @@ type workload struct {
 	service    *corev1.Service
 	budget     *policyv1.PodDisruptionBudget
 	configs    []*corev1.ConfigMap
+	secret     *corev1.Secret
 }
 
 // load reads a manifest and moves it to ns. Service ports become NodePorts.
@@ -38,6 +39,11 @@ func load(t *testing.T, name, ns string) *workload {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return parse(t, text, ns)
+}
+
+func parse(t *testing.T, text []byte, ns string) *workload {
+	t.Helper()
 	w := &workload{ns: ns}
 	for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
 		w.add(t, document)
@@ -167,6 +173,9 @@ func (w *workload) apply(t *testing.T) {
 	for _, config := range w.configs {
 		objects = append(objects, config)
 	}
+	if w.secret != nil {
+		objects = append(objects, w.secret)
+	}
 	if w.service != nil {
 		objects = append(objects, w.service)
 	}
@@ -206,8 +215,14 @@ func (w *workload) selector() string {
 	return ""
 }
 
-// target is where the Service answers on this machine.
+// target is where the first port of the Service answers on this machine.
 func (w *workload) target(t *testing.T) string {
+	t.Helper()
+	return w.targets(t)[0]
+}
+
+// targets is where each port of the Service answers, in their order.
+func (w *workload) targets(t *testing.T) []string {
 	t.Helper()
 	var service corev1.Service
 	if err := json.Unmarshal(kubectl(t, "-n", w.ns, "get", "service", w.service.Name, "-o", "json"), &service); err != nil {
@@ -217,7 +232,11 @@ func (w *workload) target(t *testing.T) string {
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	return fmt.Sprintf("%s:%d", host, service.Spec.Ports[0].NodePort)
+	var all []string
+	for _, port := range service.Spec.Ports {
+		all = append(all, fmt.Sprintf("%s:%d", host, port.NodePort))
+	}
+	return all
 }
 
 // terminated waits until no pod of the workload is on its way out.

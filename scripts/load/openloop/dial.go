@@ -2,6 +2,7 @@ package openloop
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 type dialer struct {
 	target    string
 	ownSource bool
+	tls       *tls.Config
 	timeout   time.Duration
 	dials     atomic.Int64
 }
@@ -31,6 +33,14 @@ func (d *dialer) dial(ctx context.Context) (*countedConn, error) {
 	conn, err := nd.DialContext(ctx, "tcp", d.target)
 	if err != nil {
 		return nil, err
+	}
+	if d.tls != nil {
+		secure := tls.Client(conn, d.tls)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = secure
 	}
 	return &countedConn{Conn: conn}, nil
 }

@@ -30,7 +30,7 @@ func Start(ctx context.Context, plan Plan) (*Generator, error) {
 	if err := plan.validate(); err != nil {
 		return nil, fmt.Errorf("plan the load: %w", err)
 	}
-	d := &dialer{target: plan.Target, ownSource: plan.OwnSource, timeout: plan.Timeout}
+	d := &dialer{target: plan.Target, ownSource: plan.OwnSource, tls: plan.TLS, timeout: plan.Timeout}
 	ch, err := newChannels(plan.Shared, d)
 	if err != nil {
 		return nil, fmt.Errorf("prepare grpc channels: %w", err)

@@ -314,3 +314,18 @@ func TestThePlanIsRefusedWithEverythingThatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestOverTLS(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(ok))
+	defer s.Close()
+	plan := only(Kept, s.Listener.Addr().String())
+	plan.TLS = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	plan.TLS.ServerName = "example.com"
+	if r := run(t, plan, atLeast(30)); r.Failed > 0 || r.Served[Kept] != r.Requests {
+		t.Errorf("%d of %d failed: %v", r.Failed, r.Requests, r.Failures)
+	}
+	plan.TLS.RootCAs = nil
+	if r := run(t, plan, atLeast(5)); r.Failed != r.Requests {
+		t.Errorf("%d of %d failed although nobody vouches for the server", r.Failed, r.Requests)
+	}
+}

@@ -4,6 +4,7 @@
 package openloop
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -40,6 +41,7 @@ type Plan struct {
 	Slow       int                // connections of the Slow client
 	SlowEvery  time.Duration      // mean time between two uses of one of them
 	SlowRandom bool               // times between uses are exponential; else uniform within 20 % of SlowEvery
+	TLS        *tls.Config        // of every connection; nil: plain text. The server finds out the protocol itself, nothing is negotiated
 	OwnSource  bool               // every connection comes from a loopback address of its own, as if from another machine
 	Timeout    time.Duration      // of one request, and of dialling
 	Seed       uint64             // equal seeds send the same requests at the same times
