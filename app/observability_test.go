@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/drain-agent/drain-agent/app/api"
 	"github.com/drain-agent/drain-agent/app/internal/apptest"
+	"github.com/drain-agent/drain-agent/scripts/freeport"
 )
 
 const observability = "../deploy/observability"
@@ -282,10 +282,9 @@ func background(t *testing.T, bin string, args ...string) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	ports, err := freeport.Find(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", ports[0])
 }

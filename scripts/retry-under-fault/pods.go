@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/drain-agent/drain-agent/app/api"
+	"github.com/drain-agent/drain-agent/scripts/freeport"
 )
 
 // service is the real payment service, one process with one ledger.
@@ -34,17 +35,17 @@ func startService(ctx context.Context, dir string) (*service, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the service: %w\n%s", err, out)
 	}
-	port, mgmt, err := freePorts(ctx)
+	ports, err := freeport.Find(2)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, binary, "serve", "--host=127.0.0.1", fmt.Sprintf("--port=%d", port), fmt.Sprintf("--mgmt-port=%d", mgmt),
+	cmd := exec.CommandContext(ctx, binary, "serve", "--host=127.0.0.1", fmt.Sprintf("--port=%d", ports[0]), fmt.Sprintf("--mgmt-port=%d", ports[1]),
 		"--store=sqlite:"+filepath.Join(dir, "ledger"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the service: %w", err)
 	}
-	s := &service{binary: binary, addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	s := &service{binary: binary, addr: fmt.Sprintf("127.0.0.1:%d", ports[0])}
 	conn, err := grpc.NewClient("passthrough:"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
@@ -58,20 +59,6 @@ func startService(ctx context.Context, dir string) (*service, error) {
 
 func listen(ctx context.Context) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-}
-
-func freePorts(ctx context.Context) (a, b int, err error) {
-	first, err := listen(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer first.Close()
-	second, err := listen(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer second.Close()
-	return first.Addr().(*net.TCPAddr).Port, second.Addr().(*net.TCPAddr).Port, nil
 }
 
 const chaosHeader = "x-chaos-test"

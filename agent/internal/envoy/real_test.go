@@ -18,6 +18,7 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
 	"github.com/drain-agent/drain-agent/scripts/envoy/envoytest"
+	"github.com/drain-agent/drain-agent/scripts/freeport"
 )
 
 // releases are the Envoys whose admin interfaces differ: 1.36.2 ignores the filter of /clusters and has no rq_pending_active.
@@ -130,12 +131,11 @@ func dial(t *testing.T, addr string) net.Conn {
 // freePort returns a port that was free a moment ago. Listeners with port 0 share their statistics with all others of that address.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	ports, err := freeport.Find(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }
 
 func port(t *testing.T, addr string) uint16 {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drain-agent/drain-agent/scripts/freeport"
 )
 
 const pkg = "github.com/drain-agent/drain-agent/app"
@@ -204,10 +206,9 @@ func (a *App) Await(what string, ok func() bool) {
 }
 
 func freePort(tb testing.TB) int {
-	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	ports, err := freeport.Find(1)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }

@@ -1,9 +1,6 @@
 package pod
 
 import (
-	"context"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +8,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/drain-agent/drain-agent/scripts/freeport"
 )
 
 // makeVolumes makes a folder per volume and fills those of ConfigMaps and Secrets.
@@ -46,19 +45,19 @@ func (p *Pod) source(m corev1.VolumeMount) string {
 // mapPorts finds a free port for every declared one (mode Ports).
 func (p *Pod) mapPorts() error {
 	p.ports = map[int]int{}
+	var declared []int
 	for _, list := range [][]corev1.Container{p.manifest.Spec.InitContainers, p.manifest.Spec.Containers} {
 		for _, c := range list {
 			for _, port := range c.Ports {
-				free, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-				if err != nil {
-					return fmt.Errorf("find a free port for %d: %w", port.ContainerPort, err)
-				}
-				defer free.Close() // only when all are found, so that they differ
-				p.ports[int(port.ContainerPort)] = free.Addr().(*net.TCPAddr).Port
+				declared = append(declared, int(port.ContainerPort))
 			}
 		}
 	}
-	return nil
+	free, err := freeport.Find(len(declared))
+	for i := range free {
+		p.ports[declared[i]] = free[i]
+	}
+	return err
 }
 
 var number = regexp.MustCompile(`\b\d+\b`)
