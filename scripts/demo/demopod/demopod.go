@@ -50,7 +50,7 @@ func Build(ctx context.Context, dir string, isolate pod.Mode) (*Stage, error) {
 	images := map[string]string{"envoyproxy/envoy": envoy}
 	for image, pkg := range map[string]string{"drain-agent-app": "./app", "drain-agent": "./agent"} {
 		images[image] = filepath.Join(dir, image)
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", images[image], pkg)
+		build := exec.CommandContext(ctx, "go", "build", "-tags=grpcnotrace", "-trimpath", "-ldflags=-s", "-o", images[image], pkg)
 		build.Dir, build.Stderr = root, os.Stderr
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if err := build.Run(); err != nil {
