@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
+	"strings"
 
 	udiff "github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
@@ -14,7 +16,7 @@ import (
 
 func injectCommand() *cobra.Command {
 	var files []string
-	var inPlace, asDiff, quiet bool
+	var inPlace, asDiff, asPatch, quiet bool
 	var o inject.Options
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE|DIR|-",
@@ -32,6 +34,7 @@ put there, so the same command changes nothing; uninject takes everything back. 
 				return err
 			}
 			var after []file
+			var patches []string
 			var errs []error
 			for _, f := range before {
 				if inPlace && filepath.Ext(f.name) == ".json" {
@@ -40,6 +43,11 @@ put there, so the same command changes nothing; uninject takes everything back. 
 				text, reports, err := inject.File(f.name, f.text, o)
 				errs = append(errs, err)
 				after = append(after, file{f.name, text})
+				for _, r := range reports {
+					if r.Plan != nil {
+						patches = append(patches, r.Plan.Patch(r.Workload))
+					}
+				}
 				if !quiet {
 					tell(cmd, f.name, reports)
 				}
@@ -47,11 +55,17 @@ put there, so the same command changes nothing; uninject takes everything back. 
 			if err := errors.Join(errs...); err != nil {
 				return err
 			}
+			if asPatch {
+				_, err := io.WriteString(cmd.OutOrStdout(), strings.Join(patches, "---\n"))
+				return err
+			}
 			return put(cmd, before, after, inPlace, asDiff)
 		},
 	}
 	fl := cmd.Flags()
 	fileFlags(cmd, &files, &inPlace, &asDiff)
+	fl.BoolVar(&asPatch, "patch", false, "print strategic merge patches for kustomize instead, one for each workload")
+	cmd.MarkFlagsMutuallyExclusive("patch", "write", "diff")
 	fl.BoolVarP(&quiet, "quiet", "q", false, "say nothing on standard error")
 	fl.StringVar(&o.Image, "image", "drain-agent:dev", "image of the agent")
 	fl.StringVar(&o.Shape, "shape", "auto", "auto, native (Kubernetes 1.29 or later; what auto chooses) or classic (a regular container)")

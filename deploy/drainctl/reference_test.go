@@ -34,29 +34,15 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// TestHowToShowsWhatInjectWrites keeps the example of the how-to the tool's own output.
-func TestHowToShowsWhatInjectWrites(t *testing.T) {
-	page := filepath.Join(docs, "how-to", "add-to-your-pods.md")
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	example, err := os.ReadFile("testdata/web.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, _, err := inject.File("web.yaml", example, inject.Options{Image: "drain-agent:dev", Shape: "auto", Proxy: "auto", Token: "…"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	diff := unified(file{"web.yaml", example}, file{"web.yaml", after})
-	const begin, end = "<!-- diff -->\n```diff\n", "```\n<!-- /diff -->"
-	head, rest, found := strings.Cut(string(text), begin)
+// between replaces what stands between two marks of a page.
+func between(t *testing.T, page, begin, end, text string) {
+	t.Helper()
+	head, rest, found := strings.Cut(readText(t, page), begin)
 	_, tail, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatalf("%s has no place for the diff", page)
+		t.Fatalf("%s has no %q … %q", page, begin, end)
 	}
-	compare(t, page, head+begin+diff+end+tail)
+	compare(t, page, head+begin+text+end+tail)
 }
 
 func compare(t *testing.T, path, text string) {
@@ -67,7 +53,7 @@ func compare(t *testing.T, path, text string) {
 		}
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != text {
-		t.Errorf("%s is not what the code says (%v): run go test ./deploy/drainctl -run 'TestReference|TestHowTo' -update", path, err)
+		t.Errorf("%s is not what the code writes (%v): run go test ./deploy/drainctl -run 'TestReference|TestComponents|TestHowTo' -update", path, err)
 	}
 }
 

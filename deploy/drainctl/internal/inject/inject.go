@@ -141,30 +141,18 @@ func (p *Plan) write(e *manifest.Editor, w *manifest.Workload) {
 	spec := manifest.Find(w.Template, "spec")
 	p.writeAnnotations(e, w)
 	if p.SetGrace {
-		line := []string{"terminationGracePeriodSeconds: " + strconv.Itoa(int(p.Grace.Seconds())) + " # and --grace-period below: the agent cannot see this field"}
+		line := []string{p.graceLine()}
 		if manifest.Find(spec, "terminationGracePeriodSeconds") != nil {
 			e.Replace(spec, "terminationGracePeriodSeconds", "the pod's spec", line)
 		} else {
 			e.BeforeKey(spec, "containers", "the pod's spec", line)
 		}
 	}
-	agent := p.render("agent")
-	var first []string // of the init containers
-	if p.Chained {
-		first = p.render("install")
-	}
-	if p.Native {
-		first = append(first, agent...)
-	}
-	if first != nil {
+	if first := p.firstInit(); first != nil {
 		addItems(e, spec, "initContainers", first)
 	}
-	switch {
-	case p.Native:
-	case p.Wait:
-		e.BeforeItem(manifest.Find(spec, "containers"), 1, "containers", agent)
-	default:
-		e.BeforeItem(manifest.Find(spec, "containers"), 0, "containers", agent)
+	if !p.Native {
+		e.BeforeItem(manifest.Find(spec, "containers"), p.agentIndex(), "containers", p.render("agent"))
 	}
 	addItems(e, spec, "volumes", p.render("volumes"))
 	for _, h := range p.Hooks {
@@ -174,6 +162,30 @@ func (p *Plan) write(e *manifest.Editor, w *manifest.Workload) {
 			e.AfterKey(node, "name", "container "+h.container, p.render("startup"))
 		}
 	}
+}
+
+func (p *Plan) graceLine() string {
+	return "terminationGracePeriodSeconds: " + strconv.Itoa(int(p.Grace.Seconds())) + " # and --grace-period below: the agent cannot see this field"
+}
+
+// firstInit returns what stands before the pod's own init containers.
+func (p *Plan) firstInit() []string {
+	var lines []string
+	if p.Chained {
+		lines = p.render("install")
+	}
+	if p.Native {
+		lines = append(lines, p.render("agent")...)
+	}
+	return lines
+}
+
+// agentIndex is where a classic agent stands among the regular containers.
+func (p *Plan) agentIndex() int {
+	if p.Wait {
+		return 1
+	}
+	return 0
 }
 
 // addItems puts items at the head of a list of the pod's spec, which is made where there is none.
@@ -206,7 +218,7 @@ func (p *Plan) writeHook(e *manifest.Editor, c *yaml.Node, h hook) {
 	if h.chain == nil {
 		return
 	}
-	mount := []string{"- {name: drain-agent, mountPath: " + sharedDir + "}"}
+	mount := []string{sharedMount}
 	if at := manifest.Find(c, "volumeMounts"); at == nil {
 		e.AfterKey(c, "name", what, append([]string{"volumeMounts:"}, mount...))
 	} else {
@@ -214,26 +226,36 @@ func (p *Plan) writeHook(e *manifest.Editor, c *yaml.Node, h hook) {
 	}
 }
 
-// writeAnnotations puts the token, and for Istio the port that is not to be redirected, into the pod's metadata.
-func (p *Plan) writeAnnotations(e *manifest.Editor, w *manifest.Workload) {
+// annotations are the pod's: the token, and for Istio the port that is not to be redirected, or STRICT mTLS would refuse
+// kubelet's calls of the hooks.
+func (p *Plan) annotations(w *manifest.Workload) [][2]string {
 	var keys [][2]string
 	if p.Token != "" {
 		keys = append(keys, [2]string{TokenAnnotation, p.Token})
 	}
-	const exclude = "traffic.sidecar.istio.io/excludeInboundPorts"
+	ports := strconv.Itoa(Port)
+	was := w.Pod.Annotations[excludeInbound]
+	switch {
+	case p.Proxy.Mesh != "istio" || slices.Contains(strings.Split(was, ","), ports):
+	case was != "":
+		keys = append(keys, [2]string{excludeInbound, was + "," + ports})
+	default:
+		keys = append(keys, [2]string{excludeInbound, ports})
+	}
+	return keys
+}
+
+func (p *Plan) writeAnnotations(e *manifest.Editor, w *manifest.Workload) {
 	meta := manifest.Find(w.Template, "metadata")
 	notes := manifest.Find(meta, "annotations")
-	if p.Proxy.Mesh == "istio" { // or STRICT mTLS would refuse kubelet's calls of the hooks
-		ports := strconv.Itoa(Port)
-		if was := w.Pod.Annotations[exclude]; was != "" && !slices.Contains(strings.Split(was, ","), ports) {
-			e.Replace(notes, exclude, "annotations", []string{exclude + ": " + strconv.Quote(was+","+ports)})
-		} else if was == "" {
-			keys = append(keys, [2]string{exclude, ports})
-		}
-	}
 	var lines []string
-	for _, one := range keys {
-		lines = append(lines, one[0]+": "+strconv.Quote(one[1]))
+	for _, one := range p.annotations(w) {
+		line := one[0] + ": " + strconv.Quote(one[1])
+		if manifest.Find(notes, one[0]) != nil {
+			e.Replace(notes, one[0], "annotations", []string{line})
+		} else {
+			lines = append(lines, line)
+		}
 	}
 	if len(lines) == 0 {
 		return

@@ -194,7 +194,7 @@ func TestHooksAreChainedNeverDropped(t *testing.T) {
 		`exec: {command: [/bin/sh, -c, "nginx -s quit"]}`:           "hook --after app -- /bin/sh -c nginx -s quit",
 		`exec: {command: [sh, -c, "echo it's; sleep 5; true"]}`:     "hook app -- sh -c echo it's; sleep 5; true",
 		"httpGet: {path: /leave, port: web}":                        "hook app -- /run/drain-agent/drain-agent probe --timeout=1h http://127.0.0.1:8080/leave",
-		"httpGet: {path: \"leave?a=b\", port: 81, host: 10.0.0.7}":      "hook app -- /run/drain-agent/drain-agent probe --timeout=1h http://10.0.0.7:81/leave?a=b",
+		"httpGet: {path: \"leave?a=b\", port: 81, host: 10.0.0.7}":  "hook app -- /run/drain-agent/drain-agent probe --timeout=1h http://10.0.0.7:81/leave?a=b",
 	} {
 		out, _, err := inject.File("x", []byte(withHook(hook)), options("x"))
 		if err != nil {

@@ -149,6 +149,9 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 			add(c)
 		}
 	}
+	if i := slices.IndexFunc(p.Hooks, func(h hook) bool { return h.name == budget.ProxyName }); i >= 0 { // last, as it stops
+		p.Hooks = append(slices.Delete(slices.Clone(p.Hooks), i, i+1), p.Hooks[i])
+	}
 	if c := p.proxyContainer(spec); c != nil && p.Proxy.Where == Native {
 		if p.Proxy.Mesh == "istio" {
 			p.note("istio-proxy keeps its own preStop hook, which starts Envoy's drain")
@@ -176,7 +179,7 @@ func (p *Plan) admin(spec *corev1.PodSpec, o Options) {
 	case p.Proxy.Admin != "":
 		p.Admin = p.Proxy.Admin
 	default:
-		p.Admin = "http://127.0.0.1:15000"
+		p.Admin = defaultAdmin
 		p.note("where Envoy's admin listens stands in none of these files: " + p.Admin + " is assumed; say --envoy-admin if it is another")
 	}
 	socket, isSocket := strings.CutPrefix(p.Admin, "unix://")
@@ -237,6 +240,9 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 		args = append(args, "--app-source=none")
 	} else if len(o.AppSource) == 0 {
 		p.note("the app's own count of requests is not read: say --app-source=… for a zero that both sides agree on")
+	}
+	if p.Job && o.Preset == "" && propagation == 0 { // nobody sends to a Job: no waiting for silence
+		args = append(args, "--propagation=0s", "--announce-max=0s", "--quiet-max=0s")
 	}
 	if rate := p.background(w); rate > 0 {
 		args = append(args, "--background="+strconv.FormatFloat(rate, 'f', -1, 64))
@@ -307,6 +313,9 @@ func (p *Plan) grace(w *manifest.Workload, o Options, args []string) error {
 	}
 	return nil
 }
+
+// OtherAdmin reports whether the agent must be told where Envoy's admin is.
+func (p *Plan) OtherAdmin() bool { return p.Admin != "" && p.Admin != defaultAdmin }
 
 // background is the rate, per second, of probes that pass the proxy: HTTP probes whose port is one of the proxy's. Under
 // Istio probes go to pilot-agent and from there straight to the app.

@@ -17,6 +17,9 @@ const (
 	tokenHeader     = "Drain-Agent-Token"
 	sharedDir       = "/run/drain-agent"
 	tokenDir        = "/etc/drain-agent"
+	sharedMount     = "- {name: drain-agent, mountPath: " + sharedDir + "}"
+	excludeInbound  = "traffic.sidecar.istio.io/excludeInboundPorts"
+	defaultAdmin    = "http://127.0.0.1:15000" // of Envoy, in drain-agent wait
 )
 
 // snippets is the only place where the YAML that is added to pods is written down.
@@ -53,7 +56,7 @@ const snippets = `
   lifecycle:
 {{- if .Wait}}
     postStart:
-      exec: {command: [/drain-agent, wait{{if .Admin}}, {{quote (print "--envoy-admin=" .Admin)}}{{end}}]}
+      exec: {command: [/drain-agent, wait{{if .OtherAdmin}}, {{quote (print "--envoy-admin=" .Admin)}}{{end}}]}
 {{- end}}
     preStop:
 {{indent 6 (get . "agent")}}

@@ -229,7 +229,9 @@ func (e *Editor) Apply() ([]byte, error) {
 
 // merged returns the edits in the order of their places, insertions at one place as one.
 func (e *Editor) merged() []edit {
-	slices.SortStableFunc(e.edits, func(a, b edit) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), -cmp.Compare(a.indent, b.indent)) }) // what ends deeper ends first
+	slices.SortStableFunc(e.edits, func(a, b edit) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), -cmp.Compare(a.indent, b.indent))
+	}) // what ends deeper ends first
 	var out []edit
 	for _, one := range e.edits {
 		if n := len(out) - 1; n >= 0 && out[n].from == one.from && out[n].to == one.from && one.to == one.from && out[n].indent == one.indent {

@@ -38,6 +38,9 @@ func templates() map[string][]string {
 	}
 }
 
+// TemplatePath returns the keys that lead to the pod template of a kind; none for Pod.
+func TemplatePath(kind string) []string { return templates()[kind] }
+
 func newObject(d *Document, node *yaml.Node, value map[string]any) (*Object, error) {
 	o := &Object{Doc: d, Node: node, Value: value, Kind: text(value["kind"]), APIVersion: text(value["apiVersion"])}
 	o.metadata, _ = value["metadata"].(map[string]any)
