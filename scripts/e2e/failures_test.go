@@ -16,27 +16,28 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Row 7: where nobody can be saved, the agent must not make it worse: a pod with it stops as soon as one without it. The two
-// run side by side; a second is for kubelet, which looks at its pods once a second.
+// Row 7: where nobody can be saved, the agent must not make it worse: a pod with it stops as soon as one without it, and loses
+// no more. The two run side by side; a second is for kubelet, which looks at its pods once a second.
 func TestNoLaterThanWithoutAgent(t *testing.T) {
 	t.Parallel()
 	ownNode(t)
 	for _, way := range []struct {
-		name string
-		stop func(*testing.T, corev1.Pod)
+		name     string
+		underWay []time.Duration // none where the moment of the stop is kubelet's choice
+		stop     func(*testing.T, corev1.Pod)
 	}{
-		{"force", func(t *testing.T, pod corev1.Pod) {
+		{"force", []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}, func(t *testing.T, pod corev1.Pod) {
 			kubectl(t, "-n", pod.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0")
 		}},
-		{"hard eviction", overfill},
+		{"hard eviction", nil, overfill},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			with := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))), way.stop)
-			without := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))).withoutAgent(), way.stop)
-			t.Logf("with the agent %v, without %v", with, without)
-			if with > without+2*time.Second {
-				t.Errorf("%s: %v with the agent, %v without", way.name, with, without)
+			with, lost := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))), way.underWay, way.stop)
+			without, lostWithout := stopTime(t, scratch(load(t, "native", namespace(t, "restricted"))).withoutAgent(), way.underWay, way.stop)
+			t.Logf("with the agent %v, %d lost; without %v, %d lost", with, lost, without, lostWithout)
+			if with > without+2*time.Second || lost > lostWithout {
+				t.Errorf("%s: %v with the agent, %d lost; %v without, %d lost", way.name, with, lost, without, lostWithout)
 			}
 		})
 	}
@@ -65,8 +66,9 @@ func overfill(t *testing.T, pod corev1.Pod) {
 	})
 }
 
-// stopTime is the time from a stop to the end of the last process of a pod that has a request under way.
-func stopTime(t *testing.T, w *workload, stop func(*testing.T, corev1.Pod)) time.Duration {
+// stopTime is the time from a stop to the end of the last process of a pod that has requests under way and one more that
+// never ends, and how many of them were lost.
+func stopTime(t *testing.T, w *workload, underWay []time.Duration, stop func(*testing.T, corev1.Pod)) (took time.Duration, lost int) {
 	t.Helper()
 	w.start(t)
 	pod := pods(t, w.ns, w.selector())[0]
@@ -74,13 +76,24 @@ func stopTime(t *testing.T, w *workload, stop func(*testing.T, corev1.Pod)) time
 	for _, container := range w.containers() {
 		processes = append(processes, mainProcess(t, status(pod, container.Name).ContainerID))
 	}
-	stuck(t, w.target(t))
+	target := w.target(t)
+	stuck(t, target)
+	var answers []<-chan string
+	for _, takes := range underWay {
+		answers = append(answers, request(t, target, takes))
+	}
 	stop(t, pod)
 	began := time.Now()
 	eventually(t, 90*time.Second, "every process of the pod has ended", func() bool {
 		return !slices.ContainsFunc(processes, func(pid int) bool { return syscall.Kill(pid, 0) == nil })
 	})
-	return time.Since(began)
+	took = time.Since(began)
+	for _, answer := range answers {
+		if <-answer != "200 OK" {
+			lost++
+		}
+	}
+	return took, lost
 }
 
 // The kernel kills the agent in mid-drain for lack of memory: the app is told to stop at once and still finishes what it has.

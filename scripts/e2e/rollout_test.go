@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/drain-agent/drain-agent/scripts/load/openloop"
 )
 
@@ -32,6 +34,7 @@ func onlyLong(t *testing.T) {
 type rollout struct {
 	load  openloop.Report
 	stops []time.Duration // of each pod, sorted
+	last  []corev1.Pod    // their last states
 }
 
 func (r rollout) String() string {
@@ -74,6 +77,7 @@ func roll(t *testing.T, w *workload, n int, adapt ...func(*openloop.Plan)) rollo
 	result := rollout{load: load.Stop()}
 	for _, pod := range seen.stopped() {
 		result.stops = append(result.stops, seen.took(pod))
+		result.last = append(result.last, seen.gone(t, pod, time.Second))
 	}
 	if want := n * int(*w.deployment.Spec.Replicas); len(result.stops) != want {
 		t.Fatalf("saw %d pods stop, want %d", len(result.stops), want)
@@ -114,6 +118,11 @@ func lostNothing(t *testing.T, r rollout) {
 	t.Errorf("%d of %d requests failed, want 0", r.load.Failed, r.load.Requests)
 	for _, failure := range r.load.Failures[:min(20, len(r.load.Failures))] {
 		t.Logf("%+v", failure)
+	}
+	for _, pod := range r.last {
+		for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+			t.Logf("%s: %s restarted %d times, ended %v", pod.Name, s.Name, s.RestartCount, s.State.Terminated)
+		}
 	}
 }
 

@@ -266,7 +266,7 @@ func (w *workload) logErrors() *workload {
             filter: {status_code_filter: {comparison: {op: GE, value: {default_value: 400, runtime_key: none}}}}
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
-              log_format: {text_format_source: {inline_string: "%START_TIME% %PROTOCOL% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION% ms, upstream %UPSTREAM_LOCAL_ADDRESS%\\n"}}
+              log_format: {text_format_source: {inline_string: "%START_TIME% %PROTOCOL% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION% ms, upstream %UPSTREAM_LOCAL_ADDRESS%\n"}}
 `+before, 1)
 	}
 	return w
