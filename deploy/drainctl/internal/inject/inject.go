@@ -226,21 +226,21 @@ func (p *Plan) writeHook(e *manifest.Editor, c *yaml.Node, h hook) {
 	}
 }
 
-// annotations are the pod's: the token, and for Istio the port that is not to be redirected, or STRICT mTLS would refuse
+// annotations are the pod's: the token, and for a mesh the port that is not to be redirected, or its mTLS would refuse
 // kubelet's calls of the hooks.
 func (p *Plan) annotations(w *manifest.Workload) [][2]string {
 	var keys [][2]string
 	if p.Token != "" {
 		keys = append(keys, [2]string{TokenAnnotation, p.Token})
 	}
-	ports := strconv.Itoa(Port)
-	was := w.Pod.Annotations[excludeInbound]
+	exclude, port := ExcludeInbound(p.Proxy.Mesh), strconv.Itoa(Port)
+	was := w.Pod.Annotations[exclude]
 	switch {
-	case p.Proxy.Mesh != "istio" || slices.Contains(strings.Split(was, ","), ports):
+	case exclude == "" || slices.Contains(strings.Split(was, ","), port):
 	case was != "":
-		keys = append(keys, [2]string{excludeInbound, was + "," + ports})
+		keys = append(keys, [2]string{exclude, was + "," + port})
 	default:
-		keys = append(keys, [2]string{excludeInbound, ports})
+		keys = append(keys, [2]string{exclude, port})
 	}
 	return keys
 }

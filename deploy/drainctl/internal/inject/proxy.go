@@ -49,7 +49,18 @@ func KnownImages() []Known {
 // KnownMark is a row of the table by which a pod asks its mesh for a proxy.
 type KnownMark struct{ Key, Value, Mesh, Admin string }
 
-// KnownMarks returns that table of annotations and labels of the pod; Value "" is any value.
+// ExcludeInbound is the annotation with which a mesh leaves inbound ports alone; "" without a mesh. Sources: istio/api annotation;
+// consul-k8s control-plane/connect-inject/constants/annotations_and_labels.go; kuma pkg/plugins/runtime/k8s/metadata/annotations.go.
+func ExcludeInbound(mesh string) string {
+	return map[string]string{
+		"istio": "traffic.sidecar.istio.io/excludeInboundPorts", "consul": "consul.hashicorp.com/transparent-proxy-exclude-inbound-ports",
+		"kuma": "traffic.kuma.io/exclude-inbound-ports",
+	}[mesh]
+}
+
+// KnownMarks returns that table of annotations and labels of the pod; Value "" is any value. Kuma reads its key as a label,
+// older releases as an annotation too. Sources as for [ExcludeInbound]; ports: consul-dataplane's -envoy-admin-bind-port, kuma's
+// DefaultBootstrapParamsConfig.
 func KnownMarks() []KnownMark {
 	return []KnownMark{
 		{"sidecar.istio.io/inject", "true", "istio", "http://127.0.0.1:15000"},
@@ -58,6 +69,7 @@ func KnownMarks() []KnownMark {
 		{"consul.hashicorp.com/connect-inject", "true", "consul", "http://127.0.0.1:19000"},
 		{"kuma.io/sidecar-injection", "enabled", "kuma", "http://127.0.0.1:9901"},
 		{"kuma.io/sidecar-injection", "true", "kuma", "http://127.0.0.1:9901"},
+		{"kuma.io/sidecar-injection", "yes", "kuma", "http://127.0.0.1:9901"},
 	}
 }
 

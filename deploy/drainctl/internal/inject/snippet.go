@@ -18,7 +18,6 @@ const (
 	sharedDir       = "/run/drain-agent"
 	tokenDir        = "/etc/drain-agent"
 	sharedMount     = "- {name: drain-agent, mountPath: " + sharedDir + "}"
-	excludeInbound  = "traffic.sidecar.istio.io/excludeInboundPorts"
 	defaultAdmin    = "http://127.0.0.1:15000" // of Envoy, in drain-agent wait
 )
 

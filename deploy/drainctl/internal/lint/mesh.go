@@ -1,73 +1,71 @@
 package lint
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"istio.io/api/annotation"
+	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
+	telemetry "istio.io/api/telemetry/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
 )
 
-const (
-	excludeInbound = "traffic.sidecar.istio.io/excludeInboundPorts"
-	proxyConfig    = "proxy.istio.io/config"
-)
+const proxyConfig = "proxy.istio.io/config"
 
-// IstioAnnotations returns the annotations of pods that Istio knows, without their prefixes (istio/api
-// annotation/annotations.yaml and what releases to 1.31 added).
-func IstioAnnotations() map[string][]string {
-	return map[string][]string{
-		"sidecar.istio.io/": {
-			"agentLogLevel", "bootstrapOverride", "componentLogLevel", "controlPlaneAuthPolicy", "discoveryAddress",
-			"enableCoreDump", "extraStatTags", "inject", "interceptionMode", "logLevel", "nativeSidecar", "proxyCPU", "proxyCPULimit",
-			"proxyImage", "proxyImageType", "proxyMemory", "proxyMemoryLimit", "rewriteAppHTTPProbers", "statsCompression",
-			"statsHistogramBuckets", "statsInclusionPrefixes", "statsInclusionRegexps", "statsInclusionSuffixes", "status",
-			"userVolume", "userVolumeMount",
-		},
-		"proxy.istio.io/": {"config", "overrides"},
-		"traffic.sidecar.istio.io/": {
-			"excludeInboundPorts", "excludeInterfaces", "excludeOutboundIPRanges", "excludeOutboundPorts", "includeInboundPorts",
-			"includeOutboundIPRanges", "includeOutboundPorts", "kubevirtInterfaces",
-		},
-		"inject.istio.io/":     {"templates"},
-		"prometheus.istio.io/": {"merge-metrics"},
-	}
-}
-
+// istioAnnotation knows what istio.io/api knows. Only prefixes with an annotation of pods count as Istio's.
 func istioAnnotation(_ *set, p *pod, hit hitFunc) {
+	known, prefixes := map[string]bool{}, map[string]bool{"sidecar.istio.io": true}
+	for _, one := range annotation.AllResourceAnnotations() {
+		prefix, _, _ := strings.Cut(one.Name, "/")
+		known[one.Name], prefixes[prefix] = true, prefixes[prefix] || slices.Contains(one.Resources, annotation.Pod)
+	}
 	for _, key := range slices.Sorted(maps.Keys(p.Pod.Annotations)) {
-		for prefix, known := range IstioAnnotations() {
-			name, ours := strings.CutPrefix(key, prefix)
-			if !ours || slices.Contains(known, name) {
-				continue
-			}
-			hint := ""
-			if name == "holdApplicationUntilProxyStarts" || name == "terminationDrainDuration" {
-				hint = fmt.Sprintf(`; write %s: '{"%s": …}'`, proxyConfig, name)
-			}
-			hit(manifest.Find(p.Template, "metadata", "annotations", key), "Istio knows no annotation %s%s", key, hint)
+		prefix, name, _ := strings.Cut(key, "/")
+		if !prefixes[prefix] || known[key] {
+			continue
 		}
+		hint := ""
+		if name == "holdApplicationUntilProxyStarts" || name == "terminationDrainDuration" {
+			hint = fmt.Sprintf(`; write %s: '{"%s": …}'`, proxyConfig, name)
+		}
+		hit(manifest.Find(p.Template, "metadata", "annotations", key), "Istio knows no annotation %s%s", key, hint)
 	}
 }
 
-// istioFields returns, for paths below spec, the keys that Istio's schema has (istio/api).
-func istioFields() map[string]map[string][]string {
-	traffic := []string{"loadBalancer", "connectionPool", "outlierDetection", "tls", "portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"}
-	outlier := []string{
-		"consecutive5xxErrors", "consecutiveGatewayErrors", "consecutiveLocalOriginFailures", "splitExternalLocalOriginErrors",
-		"interval", "baseEjectionTime", "maxEjectionPercent", "minHealthPercent",
+// istioSpec returns an empty spec of one of Istio's kinds; nil for others.
+func istioSpec(kind string) proto.Message {
+	switch kind {
+	case "DestinationRule":
+		return &networking.DestinationRule{}
+	case "VirtualService":
+		return &networking.VirtualService{}
+	case "Sidecar":
+		return &networking.Sidecar{}
+	case "EnvoyFilter":
+		return &networking.EnvoyFilter{}
+	case "PeerAuthentication":
+		return &security.PeerAuthentication{}
+	case "Telemetry":
+		return &telemetry.Telemetry{}
 	}
-	return map[string]map[string][]string{
-		"DestinationRule":    {"trafficPolicy": traffic, "trafficPolicy.outlierDetection": outlier},
-		"PeerAuthentication": {"": {"selector", "mtls", "portLevelMtls"}},
-	}
+	return nil
 }
+
+// unknownField finds the name in protojson's error, whose spaces are not always the same.
+var unknownField = regexp.MustCompile(`unknown\sfield\s"(.*)"$`)
 
 func istioField(_ *set, o *manifest.Object, hit hitFunc) {
 	if !strings.Contains(o.APIVersion, "istio.io/") {
@@ -76,19 +74,19 @@ func istioField(_ *set, o *manifest.Object, hit hitFunc) {
 	if o.Kind == "EnvoyFilter" && o.APIVersion != "networking.istio.io/v1alpha3" {
 		hit(manifest.Find(o.Node, "apiVersion"), "EnvoyFilter exists as networking.istio.io/v1alpha3 only")
 	}
-	for path, known := range istioFields()[o.Kind] {
-		node := manifest.Find(o.Node, "spec")
-		if path != "" {
-			node = manifest.Find(node, strings.Split(path, ".")...)
-		}
-		if node == nil || node.Kind != yaml.MappingNode {
-			continue
-		}
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			if key := node.Content[i]; !slices.Contains(known, key.Value) {
-				hit(key, "%s has no field spec.%s", o.Kind, strings.TrimPrefix(path+"."+key.Value, "."))
-			}
-		}
+	spec := istioSpec(o.Kind)
+	if spec == nil || o.Value["spec"] == nil {
+		return
+	}
+	text, err := json.Marshal(o.Value["spec"])
+	if err == nil {
+		err = protojson.Unmarshal(text, spec)
+	}
+	if err == nil {
+		return
+	}
+	if m := unknownField.FindStringSubmatch(err.Error()); m != nil {
+		hit(manifest.FindDeep(manifest.Find(o.Node, "spec"), m[1]), "%s has no field %s", o.Kind, m[1])
 	}
 }
 
@@ -176,7 +174,7 @@ func strictMTLS(s *set, o *manifest.Object, hit hitFunc) {
 			if mode := policy.Spec.Ports[port].Mode; mode == "PERMISSIVE" || mode == "DISABLE" {
 				continue
 			}
-			if !slices.Contains(strings.Split(p.Pod.Annotations[excludeInbound], ","), port) {
+			if !slices.Contains(strings.Split(p.Pod.Annotations[inject.ExcludeInbound("istio")], ","), port) {
 				hit(nil, "%s %s: kubelet's plain call of the hook of %s on port %s is refused", p.Kind, p.Name, c.Name, port)
 			}
 		}

@@ -127,6 +127,19 @@ func Find(m *yaml.Node, keys ...string) *yaml.Node {
 	return m
 }
 
+// FindDeep returns the first key of that name anywhere in a tree; nil where there is none.
+func FindDeep(n *yaml.Node, key string) *yaml.Node {
+	if k, _ := pair(n, key); k != nil || n == nil {
+		return k
+	}
+	for _, one := range n.Content {
+		if found := FindDeep(one, key); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
 // Container returns the node of a container of the pod, nil where there is none of that name.
 func (w *Workload) Container(name string) *yaml.Node {
 	for _, list := range []string{"containers", "initContainers"} {
