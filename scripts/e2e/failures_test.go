@@ -29,6 +29,9 @@ func TestNoLaterThanWithoutAgent(t *testing.T) {
 		{"force", []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}, func(t *testing.T, pod corev1.Pod) {
 			kubectl(t, "-n", pod.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0")
 		}},
+		{"shorter grace than configured", []time.Duration{500 * time.Millisecond, time.Second}, func(t *testing.T, pod corev1.Pod) {
+			kubectl(t, "-n", pod.Namespace, "delete", "pod", pod.Name, "--grace-period=4", "--wait=false")
+		}},
 		{"hard eviction", nil, overfill},
 	} {
 		t.Run(way.name, func(t *testing.T) {

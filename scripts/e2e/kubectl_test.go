@@ -23,7 +23,7 @@ const clusterScript = "../cluster/cluster"
 // kubectlCommand runs kubectl as cluster admin, on our node or, with CLUSTER=external, on somebody's.
 func kubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, clusterScript, append([]string{"kubectl"}, args...)...)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 20 * time.Second // also for its output to be read after a clean end, on a starved machine
 	return cmd
 }
 
@@ -85,7 +85,8 @@ func tail(text []byte, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// apply creates or changes objects, each of which has its TypeMeta set.
+// apply creates or changes objects, each of which has its TypeMeta set. They were decoded strictly, so kubectl need not fetch
+// the schemas of the whole API to validate them.
 func apply(t *testing.T, ns string, objects ...any) {
 	t.Helper()
 	var list struct {
@@ -97,7 +98,7 @@ func apply(t *testing.T, ns string, objects ...any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	feed(t, text, "-n", ns, "apply", "-f", "-")
+	feed(t, text, "-n", ns, "apply", "--validate=false", "-f", "-")
 }
 
 func pods(t *testing.T, ns, selector string) []corev1.Pod {

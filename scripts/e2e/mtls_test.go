@@ -62,12 +62,14 @@ func TestGatewayCountsEachClient(t *testing.T) {
 	w := load(t, "gateway", namespace(t, "restricted")).resolve(t, service).replicas(1).start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]
+	targets := w.targets(t)
+	targets[0], targets[1] = "http://"+targets[0], "https://"+targets[1]
 	const each = 3
 	var answers []<-chan string
 	for range each {
-		answers = append(answers, ask(t, http.DefaultClient, "http://"+w.targets(t)[0], 10*time.Second))
+		answers = append(answers, ask(t, http.DefaultClient, targets[0], 25*time.Second))
 		passing := &http.Client{Transport: &http.Transport{TLSClientConfig: peer, DisableKeepAlives: true}}
-		answers = append(answers, ask(t, passing, "https://"+w.targets(t)[1], 10*time.Second))
+		answers = append(answers, ask(t, passing, targets[1], 25*time.Second))
 	}
 	kubectl(t, "-n", w.ns, "scale", "deployment/"+w.deployment.Name, "--replicas=0")
 	for _, answer := range answers {
