@@ -62,7 +62,7 @@ func (h *hookCmd) run(out output) error {
 	if len(h.Command) == 0 {
 		return nil
 	}
-	command := exec.Command(h.Command[0], h.Command[1:]...) //nolint:gosec // the pod's own hook, from its manifest
+	command := exec.CommandContext(context.Background(), h.Command[0], h.Command[1:]...) //nolint:gosec // the pod's own hook, from its manifest
 	command.Stdout, command.Stderr = out.stdout, out.stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("run %q: %w", h.Command, err)

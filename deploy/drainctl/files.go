@@ -80,7 +80,7 @@ func put(cmd *cobra.Command, before, after []file, inPlace, asDiff bool) error {
 			if bytes.Equal(before[i].text, after[i].text) {
 				continue
 			}
-			if err := replaceFile(after[i].name, after[i].text); err != nil {
+			if err := os.WriteFile(after[i].name, after[i].text, 0o644); err != nil { // the mode of a file that is there stays
 				return err
 			}
 		default:
@@ -99,28 +99,4 @@ func put(cmd *cobra.Command, before, after []file, inPlace, asDiff bool) error {
 		}
 	}
 	return nil
-}
-
-// replaceFile writes a file so that a reader sees the old one or the new one, never half of it.
-func replaceFile(name string, text []byte) error {
-	info, err := os.Stat(name)
-	if err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(text)
-	if closed := temp.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Chmod(temp.Name(), info.Mode().Perm())
-	}
-	if err == nil {
-		err = os.Rename(temp.Name(), name)
-	}
-	return err
 }

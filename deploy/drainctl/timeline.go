@@ -79,7 +79,7 @@ func (s *source) run(cmd *cobra.Command) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	unread := s.read(ctx, reader, cmd.InOrStdin(), cmd.ErrOrStderr())
+	unread := s.read(ctx, reader, cmd.InOrStdin())
 	drains := reader.Drains()
 	switch {
 	case len(drains) == 0 && unread != nil:
@@ -93,12 +93,12 @@ func (s *source) run(cmd *cobra.Command) error {
 	return errors.Join(write(out, drains), unread) // a pod that is gone does not hide the others
 }
 
-func (s *source) read(ctx context.Context, reader *rollout.Reader, stdin io.Reader, stderr io.Writer) error {
+func (s *source) read(ctx context.Context, reader *rollout.Reader, stdin io.Reader) error {
 	if s.selector != "" || len(s.pods) > 0 {
 		if len(s.files) > 0 {
 			return errors.New("files and pods at once: name files, or say --selector or --pod")
 		}
-		return s.readCluster(ctx, reader, stderr)
+		return s.readCluster(ctx, reader)
 	}
 	if len(s.files) == 0 {
 		s.files = []string{"-"}
@@ -129,9 +129,9 @@ func readLog(reader *rollout.Reader, name string) error {
 	return nil
 }
 
-// readCluster runs kubectl logs, once for the selector and once for each pod, all at the same time: their lines meet in one
-// pipe, whole lines at a time.
-func (s *source) readCluster(ctx context.Context, reader *rollout.Reader, stderr io.Writer) error {
+// readCluster runs kubectl logs, once for the selector and once for each pod, all at the same time. What kubectl complains of
+// is part of the error.
+func (s *source) readCluster(ctx context.Context, reader *rollout.Reader) error {
 	targets := [][]string{}
 	if s.selector != "" {
 		targets = append(targets, []string{"--selector=" + s.selector, "--max-log-requests=200"})
@@ -139,10 +139,8 @@ func (s *source) readCluster(ctx context.Context, reader *rollout.Reader, stderr
 	for _, pod := range s.pods {
 		targets = append(targets, []string{"pod/" + strings.TrimPrefix(pod, "pod/")})
 	}
-	var lineLock, errLock sync.Mutex // one line of one pod at a time
 	var running sync.WaitGroup
 	errs := make([]error, len(targets))
-	lines, in := io.Pipe()
 	for i, target := range targets {
 		args := append([]string{"logs", "--prefix", "--tail=-1", "--container=" + s.container, "--follow=" + strconv.FormatBool(s.follow)}, target...)
 		if s.namespace != "" {
@@ -151,55 +149,28 @@ func (s *source) readCluster(ctx context.Context, reader *rollout.Reader, stderr
 		if s.context != "" {
 			args = append(args, "--context="+s.context)
 		}
-		kubectl := exec.CommandContext(ctx, s.kubectl, args...)
-		said, log := &lineWriter{to: stderr, mu: &errLock}, &lineWriter{to: in, mu: &lineLock}
-		kubectl.Stderr, kubectl.Stdout = said, log
-		running.Go(func() {
-			err := kubectl.Run()
-			said.end()
-			log.end()
-			if err != nil {
-				errs[i] = fmt.Errorf("%s %s: %w", s.kubectl, strings.Join(args, " "), err)
-			}
-		})
+		running.Go(func() { errs[i] = s.kubectlLogs(ctx, reader, args) })
 	}
-	go func() {
-		running.Wait()
-		in.Close()
-	}()
-	if err := reader.Read("pod", lines); err != nil {
-		return err
-	}
+	running.Wait()
 	return errors.Join(errs...)
 }
 
-// lineWriter passes whole lines on.
-type lineWriter struct {
-	to   io.Writer
-	mu   *sync.Mutex
-	rest []byte
-}
-
-func (l *lineWriter) Write(text []byte) (int, error) {
-	l.rest = append(l.rest, text...)
-	end := strings.LastIndexByte(string(l.rest), '\n') + 1
-	if end == 0 {
-		return len(text), nil
+func (s *source) kubectlLogs(ctx context.Context, reader *rollout.Reader, args []string) error {
+	kubectl := exec.CommandContext(ctx, s.kubectl, args...)
+	var said strings.Builder
+	kubectl.Stderr = &said
+	lines, err := kubectl.StdoutPipe()
+	if err == nil {
+		err = kubectl.Start()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, err := l.to.Write(l.rest[:end]); err != nil {
-		return 0, err
+	if err != nil {
+		return err
 	}
-	l.rest = append(l.rest[:0], l.rest[end:]...)
-	return len(text), nil
-}
-
-// end passes on a last line that has no line end.
-func (l *lineWriter) end() {
-	if len(l.rest) > 0 {
-		_, _ = l.Write([]byte("\n")) // a pipe that is closed has no reader who misses it
+	err = reader.Read("pod", lines)
+	if ended := kubectl.Wait(); ended != nil {
+		err = fmt.Errorf("%s %s: %w: %s", s.kubectl, strings.Join(args, " "), ended, strings.TrimSpace(said.String()))
 	}
+	return err
 }
 
 func (s *source) drawOne(w io.Writer, d *rollout.Drain) error {

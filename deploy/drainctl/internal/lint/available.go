@@ -12,6 +12,9 @@ import (
 )
 
 func noResources(_ *pod, c *corev1.Container, hit hitFunc) {
+	if c.Image == "auto" { // Istio's injector fills in the rest
+		return
+	}
 	var missing []string
 	if c.Resources.Requests.Cpu().IsZero() {
 		missing = append(missing, "requests.cpu")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -103,14 +104,26 @@ type set struct {
 // pod is a workload with what the rules ask of it again and again.
 type pod struct {
 	*manifest.Workload
-	spec   *corev1.PodSpec
-	agent  *corev1.Container // nil without drain-agent
-	args   []string          // the agent's
-	native bool              // the agent is a native sidecar
-	proxy  inject.Proxy
-	mesh   string // istio, consul, kuma or ""
-	grace  int64  // seconds; Kubernetes' 30 where nothing is said
-	job    bool
+	spec    *corev1.PodSpec
+	agent   *corev1.Container // nil without drain-agent
+	args    []string          // the agent's
+	policy  *budget.Policy    // of those; nil without an agent, or with argsErr
+	argsErr error
+	native  bool // the agent is a native sidecar
+	proxy   inject.Proxy
+	job     bool
+}
+
+// grace is the pod's grace period; Kubernetes' 30 s where nothing is said.
+func (p *pod) grace() time.Duration {
+	if g := p.spec.TerminationGracePeriodSeconds; g != nil {
+		return time.Duration(*g) * time.Second
+	}
+	return 30 * time.Second
+}
+
+func (p *pod) graceNode() *yaml.Node {
+	return manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds")
 }
 
 func newSet(docs []*manifest.Document) *set {
@@ -127,25 +140,21 @@ func newSet(docs []*manifest.Document) *set {
 }
 
 func newPod(w *manifest.Workload, objects []*manifest.Object) *pod {
-	p := &pod{Workload: w, spec: &w.Pod.Spec, grace: 30, job: w.Kind == "Job" || w.Kind == "CronJob"}
-	if g := p.spec.TerminationGracePeriodSeconds; g != nil {
-		p.grace = *g
-	}
-	for i := range p.spec.InitContainers {
-		if c := &p.spec.InitContainers[i]; c.Name == inject.AgentContainer {
-			p.agent, p.native = c, true
-		}
-	}
-	for i := range p.spec.Containers {
-		if c := &p.spec.Containers[i]; c.Name == inject.AgentContainer {
-			p.agent = c
+	p := &pod{Workload: w, spec: &w.Pod.Spec, job: w.Kind == "Job" || w.Kind == "CronJob"}
+	for _, c := range p.lasting() {
+		if c.Name == inject.AgentContainer {
+			p.agent, p.native = c, c.RestartPolicy != nil
 		}
 	}
 	if p.agent != nil {
 		p.args = slices.Concat(p.agent.Command, p.agent.Args)
+		if policy, err := budget.FromArgs(p.args); err != nil {
+			p.argsErr = err
+		} else {
+			p.policy = &policy
+		}
 	}
 	p.proxy, _ = inject.FindProxy(w, "auto", objects) // a pod without Envoy is a pod without Envoy
-	p.mesh = p.proxy.Mesh
 	return p
 }
 
@@ -224,6 +233,17 @@ func each(check func(p *pod, c *corev1.Container, hit hitFunc)) func(*set, *mani
 				}
 				hit(at, "container "+c.Name+": "+format, args...)
 			})
+		}
+	})
+}
+
+// hooks makes a check of every HTTP hook; it returns what is wrong, or "".
+func hooks(check func(p *pod, c *corev1.Container, get *corev1.HTTPGetAction) string) func(*set, *manifest.Object, hitFunc) {
+	return each(func(p *pod, c *corev1.Container, hit hitFunc) {
+		if h := hookOf(c); h != nil && h.HTTPGet != nil {
+			if said := check(p, c, h.HTTPGet); said != "" {
+				hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "%s", said)
+			}
 		}
 	})
 }

@@ -101,7 +101,8 @@ func (p *pod) proxySettings() map[string]any {
 
 func holdLost(_ *set, p *pod, hit hitFunc) {
 	c := p.Container("istio-proxy")
-	if c == nil || p.proxySettings()["holdApplicationUntilProxyStarts"] != true {
+	native := slices.ContainsFunc(p.sidecars(), func(c *corev1.Container) bool { return c.Name == "istio-proxy" }) // kubelet waits for those
+	if c == nil || native || p.proxySettings()["holdApplicationUntilProxyStarts"] != true {
 		return
 	}
 	if lifecycle := manifest.Find(c, "lifecycle"); lifecycle != nil && manifest.Find(lifecycle, "postStart") == nil {
@@ -159,7 +160,7 @@ func strictMTLS(s *set, o *manifest.Object, hit hitFunc) {
 	}
 	for _, object := range s.objects {
 		p := s.pods[object]
-		if p == nil || p.mesh != "istio" {
+		if p == nil || p.proxy.Mesh != "istio" || p.Pod.Annotations["inject.istio.io/templates"] == "gateway" { // nothing is redirected in a gateway
 			continue
 		}
 		if o.Namespace != "istio-system" && !slices.Contains(s.selected(o.Namespace, selector), p) {

@@ -40,6 +40,27 @@ func TestOurManifestsAreCleanButTheBadOne(t *testing.T) {
 	}
 }
 
+// What is in istio/ is judged together. Its Deployments leave replicas where they fall; the budget stands in deploy/base.
+func TestOurMeshResourcesAreClean(t *testing.T) {
+	files, err := filepath.Glob("../../../../istio/*.yaml")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("istio: %v, %v", files, err)
+	}
+	files = append(files, "../../../base/disruption-budget.yaml")
+	var all []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(text))
+	}
+	got := slices.DeleteFunc(ids(t, strings.Join(all, "\n---\n")), func(rule string) bool { return rule == "no-spread" || rule == "no-disruption-budget" })
+	if len(got) > 0 {
+		t.Errorf("found %v", got)
+	}
+}
+
 // The two services of the article that this project began with, as it prints them.
 func TestTheArticlesOwnServices(t *testing.T) {
 	for name, want := range map[string][]string{
@@ -119,6 +140,18 @@ func mutations() map[string]func(w map[string]any, pod *corev1.PodSpec) bool {
 			c.LivenessProbe.ProbeHandler = c.ReadinessProbe.ProbeHandler
 			return true
 		},
+		"readiness probes taken away": func(w map[string]any, pod *corev1.PodSpec) bool {
+			had := false
+			for _, list := range [][]corev1.Container{pod.InitContainers, pod.Containers} {
+				for i := range list {
+					if list[i].Name != "drain-agent" {
+						had = had || list[i].ReadinessProbe != nil
+						list[i].ReadinessProbe = nil
+					}
+				}
+			}
+			return had && w["kind"] != "Job"
+		},
 		"resources taken away": func(_ map[string]any, pod *corev1.PodSpec) bool {
 			app(pod).Resources = corev1.ResourceRequirements{}
 			return true
@@ -168,6 +201,20 @@ func TestAMutationThatUndoesAPracticeIsFound(t *testing.T) {
 			}
 			if len(lint.Run(docs)) == 0 {
 				t.Errorf("%s: %s: nothing found", name, what)
+			}
+		}
+	}
+	for _, name := range []string{"native", "classic", "better-service", "good-service"} { // budgets and Services are documents of their own
+		text, err := os.ReadFile(filepath.Join(manifests, name+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for from, to := range map[string]string{"maxUnavailable: 1\n  selector": "maxUnavailable: 0\n  selector", "kind: PodDisruptionBudget": "kind: ConfigMap"} {
+			if !strings.Contains(string(text), from) {
+				t.Errorf("%s: no %q", name, from)
+			}
+			if len(ids(t, strings.Replace(string(text), from, to, 1))) == 0 {
+				t.Errorf("%s: %q in place of %q: nothing found", name, to, from)
 			}
 		}
 	}

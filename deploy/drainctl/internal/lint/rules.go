@@ -28,10 +28,10 @@ func hookRules() []Rule {
 	return []Rule{
 		{"no-prestop", Warning, "SIGTERM comes before load balancers know of the stop: requests already on their way are refused.", "Add a preStop hook; drainctl inject adds one that ends when the traffic has ended.", pods(noPrestop)},
 		{"hook-missing", Error, "A container without its hook is not held, and with one hook alone a pod stop looks like a container restart.", "Give every regular container and the proxy the hook GET :9909/prestop/NAME, and list them in --hooks.", pods(hookMissing)},
-		{"hook-to-admin", Error, "Kubelet's hooks are GET requests, Envoy's admin wants POST: nothing happens, and nobody is told.", "Let drain-agent drain Envoy, or POST from an exec hook.", each(hookToAdmin)},
-		{"hook-port-name", Error, "Kubelet looks the name up among the same container's ports: the hook fails and SIGTERM comes at once.", "Write the port as a number.", each(hookPortName)},
-		{"hook-host", Error, "Kubelet calls hooks from the node: loopback is the node's own.", "Leave host out: the pod's IP is the default.", each(hookHost)},
-		{"host-network", Error, "For pods with hostNetwork kubelet has no pod IP to call: the hook fails and SIGTERM comes at once.", "Set host: 127.0.0.1 in the hook.", each(hostNetwork)},
+		{"hook-to-admin", Error, "Kubelet's hooks are GET requests, Envoy's admin wants POST: nothing happens, and nobody is told.", "Let drain-agent drain Envoy, or POST from an exec hook.", hooks(hookToAdmin)},
+		{"hook-port-name", Error, "Kubelet looks the name up among the same container's ports: the hook fails and SIGTERM comes at once.", "Write the port as a number.", hooks(hookPortName)},
+		{"hook-host", Error, "Kubelet calls hooks from the node: loopback is the node's own.", "Leave host out: the pod's IP is the default.", hooks(hookHost)},
+		{"host-network", Error, "For pods with hostNetwork kubelet has no pod IP to call: the hook fails and SIGTERM comes at once.", "Set host: 127.0.0.1 in the hook.", hooks(hostNetwork)},
 		{"port-clash", Error, "Two listeners want port 9909: one of them does not start.", "Move the other listener, or the agent with --listen; do not use hostPort.", each(portClash)},
 	}
 }

@@ -2,9 +2,11 @@ package lint
 
 import (
 	"cmp"
+	"encoding/json"
 	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,40 +18,30 @@ import (
 )
 
 // longStop is where the article's rule begins: longer stops call for checkpoint-and-resume.
-const longStop = 120
+const longStop = 120 * time.Second
 
 func agentArguments(_ *set, p *pod, hit hitFunc) {
-	if p.agent != nil {
-		if _, err := budget.FromArgs(p.args); err != nil {
-			hit(p.Container(inject.AgentContainer), "%v", err)
-		}
+	if p.argsErr != nil {
+		hit(p.Container(inject.AgentContainer), "%v", p.argsErr)
 	}
 }
 
 func budgetOverGrace(_ *set, p *pod, hit hitFunc) {
-	if p.agent == nil {
+	if p.policy == nil {
 		return
 	}
-	policy, err := budget.FromArgs(p.args)
-	if err != nil {
-		return
-	}
-	policy.Grace = time.Duration(p.grace) * time.Second
+	policy := *p.policy
+	policy.Grace = p.grace()
 	if b := policy.Budget(); b.Scale < 1 {
-		hit(manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds"),
-			"one drain needs %v (confirm-window %v + propagation %v + settle %v + stop shares %v + margin %v), the grace period is %v",
+		hit(p.graceNode(), "one drain needs %v (confirm-window %v + propagation %v + settle %v + stop shares %v + margin %v), the grace period is %v",
 			b.Floor, policy.ConfirmWindow, policy.Propagation, policy.Settle,
 			b.Floor-policy.ConfirmWindow-policy.Propagation-policy.Settle-policy.Margin, policy.Margin, policy.Grace)
 	}
 }
 
 func graceMismatch(_ *set, p *pod, hit hitFunc) {
-	if p.agent == nil {
-		return
-	}
-	policy, err := budget.FromArgs(p.args)
-	if pods := time.Duration(p.grace) * time.Second; err == nil && policy.Grace != pods {
-		hit(p.Container(inject.AgentContainer), "--grace-period is %v, the pod's grace period %v", policy.Grace, pods)
+	if p.policy != nil && p.policy.Grace != p.grace() {
+		hit(p.Container(inject.AgentContainer), "--grace-period is %v, the pod's grace period %v", p.policy.Grace, p.grace())
 	}
 }
 
@@ -60,8 +52,8 @@ func graceDefault(_ *set, p *pod, hit hitFunc) {
 }
 
 func sleepOverGrace(p *pod, c *corev1.Container, hit hitFunc) {
-	if d, ok := inject.SleepOf(hookOf(c)); ok && d >= time.Duration(p.grace)*time.Second {
-		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "sleeps %v of a grace period of %d s", d, p.grace)
+	if d, ok := inject.SleepOf(hookOf(c)); ok && d >= p.grace() {
+		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "sleeps %v of a grace period of %v", d, p.grace())
 	}
 }
 
@@ -86,28 +78,14 @@ func (s *set) balancer(p *pod) (string, *manifest.Object) {
 		if spec["ingressClassName"] != "alb" && o.Annotations["kubernetes.io/ingress.class"] != "alb" && o.Annotations["alb.ingress.kubernetes.io/target-type"] == "" {
 			continue
 		}
-		if slices.ContainsFunc(services, func(service *manifest.Object) bool { return mentions(spec, service.Name) }) {
+		text, _ := json.Marshal(spec) // values from JSON
+		if slices.ContainsFunc(services, func(service *manifest.Object) bool {
+			return strings.Contains(string(text), strconv.Quote(service.Name))
+		}) {
 			return "alb", o
 		}
 	}
 	return "", nil
-}
-
-// mentions reports whether a value somewhere in a tree is that text.
-func mentions(tree any, text string) bool {
-	switch v := tree.(type) {
-	case map[string]any:
-		for _, one := range v {
-			if mentions(one, text) {
-				return true
-			}
-		}
-	case []any:
-		return slices.ContainsFunc(v, func(one any) bool { return mentions(one, text) })
-	case string:
-		return v == text
-	}
-	return false
 }
 
 func deregistrationOverGrace(s *set, p *pod, hit hitFunc) {
@@ -116,20 +94,16 @@ func deregistrationOverGrace(s *set, p *pod, hit hitFunc) {
 	if !ok {
 		return
 	}
-	at := manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds")
-	grace := time.Duration(p.grace) * time.Second
-	if grace <= preset.Propagation {
-		hit(at, "%s %s: a %s goes on sending new connections for %v after the pod's deletion, the grace period is %v", by.Kind, by.Name, name, preset.Propagation, grace)
-		return
-	}
-	if policy, err := budget.FromArgs(p.args); p.agent != nil && err == nil && policy.Propagation < preset.Propagation {
-		hit(p.Container(inject.AgentContainer), "%s %s: a %s goes on sending for %v, the agent expects %v; say --preset=%s", by.Kind, by.Name, name, preset.Propagation, policy.Propagation, name)
+	if p.grace() <= preset.Propagation {
+		hit(p.graceNode(), "%s %s: a %s goes on sending new connections for %v after the pod's deletion, the grace period is %v", by.Kind, by.Name, name, preset.Propagation, p.grace())
+	} else if p.policy != nil && p.policy.Propagation < preset.Propagation {
+		hit(p.Container(inject.AgentContainer), "%s %s: a %s goes on sending for %v, the agent expects %v; say --preset=%s", by.Kind, by.Name, name, preset.Propagation, p.policy.Propagation, name)
 	}
 }
 
 func longStops(_ *set, p *pod, hit hitFunc) {
-	if p.grace > longStop {
-		hit(manifest.Find(p.Template, "spec", "terminationGracePeriodSeconds"), "a stop may take %d s", p.grace)
+	if p.grace() > longStop {
+		hit(p.graceNode(), "a stop may take %v", p.grace())
 	}
 }
 
@@ -174,41 +148,34 @@ func noPrestop(_ *set, p *pod, hit hitFunc) {
 	}
 }
 
-func hookToAdmin(p *pod, c *corev1.Container, hit hitFunc) {
-	if h := hookOf(c); h != nil && h.HTTPGet != nil {
-		for _, path := range []string{"/healthcheck/fail", "/drain_listeners", "/quitquitquit"} {
-			if strings.HasPrefix(h.HTTPGet.Path, path) {
-				hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "the hook is GET %s: Envoy's admin answers 405 and kubelet ignores it", h.HTTPGet.Path)
-			}
+func hookToAdmin(_ *pod, _ *corev1.Container, get *corev1.HTTPGetAction) string {
+	for _, path := range []string{"/healthcheck/fail", "/drain_listeners", "/quitquitquit"} {
+		if strings.HasPrefix(get.Path, path) {
+			return "the hook is GET " + get.Path + ": Envoy's admin answers 405 and kubelet ignores it"
 		}
 	}
+	return ""
 }
 
-func hookPortName(p *pod, c *corev1.Container, hit hitFunc) {
-	h := hookOf(c)
-	if h == nil || h.HTTPGet == nil || h.HTTPGet.Port.StrVal == "" {
-		return
+func hookPortName(_ *pod, c *corev1.Container, get *corev1.HTTPGetAction) string {
+	if slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.Name == get.Port.StrVal }) || get.Port.StrVal == "" {
+		return ""
 	}
-	if !slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.Name == h.HTTPGet.Port.StrVal }) {
-		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "the hook's port %q is not among this container's own ports", h.HTTPGet.Port.StrVal)
-	}
+	return "the hook's port " + strconv.Quote(get.Port.StrVal) + " is not among this container's own ports"
 }
 
-func hookHost(p *pod, c *corev1.Container, hit hitFunc) {
-	h := hookOf(c)
-	if h == nil || h.HTTPGet == nil {
-		return
+func hookHost(p *pod, _ *corev1.Container, get *corev1.HTTPGetAction) string {
+	if p.spec.HostNetwork || get.Host != "localhost" && !net.ParseIP(get.Host).IsLoopback() {
+		return ""
 	}
-	ip := net.ParseIP(h.HTTPGet.Host)
-	if !p.spec.HostNetwork && (h.HTTPGet.Host == "localhost" || ip != nil && ip.IsLoopback()) {
-		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "host %s is the node's loopback, not the pod's", h.HTTPGet.Host)
-	}
+	return "host " + get.Host + " is the node's loopback, not the pod's"
 }
 
-func hostNetwork(p *pod, c *corev1.Container, hit hitFunc) {
-	if h := hookOf(c); p.spec.HostNetwork && h != nil && h.HTTPGet != nil && h.HTTPGet.Host == "" {
-		hit(manifest.Find(p.Container(c.Name), "lifecycle", "preStop"), "an httpGet hook without host in a pod with hostNetwork fails")
+func hostNetwork(p *pod, _ *corev1.Container, get *corev1.HTTPGetAction) string {
+	if !p.spec.HostNetwork || get.Host != "" {
+		return ""
 	}
+	return "an httpGet hook without host in a pod with hostNetwork fails"
 }
 
 func portClash(p *pod, c *corev1.Container, hit hitFunc) {
@@ -242,19 +209,15 @@ func sidecarOrder(_ *set, p *pod, hit hitFunc) {
 
 // stopOrder compares --stop-order with the order in which kubelet can stop: regular containers, then sidecars from the last.
 func stopOrder(_ *set, p *pod, hit hitFunc) {
-	if p.agent == nil || p.flag("stop-order") == "" {
-		return
-	}
-	policy, err := budget.FromArgs(p.args)
-	if err != nil {
+	if p.policy == nil || p.flag("stop-order") == "" {
 		return
 	}
 	possible := map[string]int{}
 	for i, c := range p.sidecars() {
 		possible[p.agentName(c.Name)] = len(p.sidecars()) - i
 	}
-	for _, a := range policy.Containers {
-		for _, b := range policy.Containers {
+	for _, a := range p.policy.Containers {
+		for _, b := range p.policy.Containers {
 			if !a.Agent && !b.Agent && a.Stage < b.Stage && possible[a.Name] > possible[b.Name] {
 				hit(p.Container(inject.AgentContainer), "--stop-order=%s lets %s go before %s, kubelet stops the sidecar %s after it", p.flag("stop-order"), a.Name, b.Name, a.Name)
 			}

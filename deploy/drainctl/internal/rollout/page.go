@@ -54,7 +54,6 @@ type fact struct {
 type page struct {
 	Summary
 	Charts        []chart
-	Width, Height float64
 	Ticks         []fact
 	Held, Outcome string
 	P50, P95, Max string
@@ -71,7 +70,7 @@ func Page(w io.Writer, drains []*Drain) error {
 	}
 	whole = min(whole, 1e9)
 	p := page{
-		Summary: s, Width: chartWidth, Height: chartHeight, Held: Counts(s.Held), Outcome: Counts(s.Outcomes),
+		Summary: s, Held: Counts(s.Held), Outcome: Counts(s.Outcomes),
 		P50: Seconds(s.P50MS), P95: Seconds(s.P95MS), Max: Seconds(s.LongestMS), LateText: fmt.Sprint(s.Late) + unread(s.LateUnread),
 		Phases: []string{"confirming", "holding", "announcing", "draining", "settling", "stopping"},
 	}

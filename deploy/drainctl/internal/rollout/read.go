@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/timeline"
@@ -32,8 +33,9 @@ func (d *Drain) Start() time.Time {
 	return time.Time{}
 }
 
-// Reader collects drains from logs of any number of pods, whose lines may be mixed.
+// Reader collects drains from logs of any number of pods, whose lines may be mixed, and which may be read at the same time.
 type Reader struct {
+	mu    sync.Mutex
 	Line  func(pod string, line timeline.Line) // called with every line of ours, in the order of the log; may be nil
 	Done  func(d *Drain)                       // called when a drain has its verdict; may be nil
 	open  map[string]*Drain
@@ -68,6 +70,8 @@ func (r *Reader) Read(name string, log io.Reader) error {
 }
 
 func (r *Reader) add(pod string, line timeline.Line) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.Line != nil {
 		r.Line(pod, line)
 	}
