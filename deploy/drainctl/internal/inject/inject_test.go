@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	node "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	apimachinery "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
 
 	"github.com/drain-agent/drain-agent/agent/budget"
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
@@ -78,6 +80,19 @@ func TestShapes(t *testing.T) {
 				for i := range after {
 					judge(t, before[i], after[i], shape)
 				}
+				for _, w := range after { // as --validate=strict reads it
+					var as any = &corev1.PodTemplateSpec{}
+					if w.Kind == "Pod" {
+						as = &corev1.Pod{}
+					}
+					text, err := yaml.Marshal(value(t, w.Template))
+					if err == nil {
+						err = yaml.UnmarshalStrict(text, as)
+					}
+					if err != nil {
+						t.Errorf("not a pod: %v", err)
+					}
+				}
 				agrees(t, name, once)
 				if err := apimachinery.NewYAMLOrJSONDecoder(bytes.NewReader(once), 4096).Decode(&map[string]any{}); err != nil {
 					t.Errorf("kubectl cannot read it: %v", err)
@@ -85,6 +100,15 @@ func TestShapes(t *testing.T) {
 			})
 		}
 	}
+}
+
+func value(t *testing.T, n *node.Node) any {
+	t.Helper()
+	var v any
+	if err := n.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 func pods(t *testing.T, name string, text []byte) []*manifest.Workload {
