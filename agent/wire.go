@@ -163,6 +163,7 @@ func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
 		_, _ = w.describe(ctx) // a failure shows in the next sample
 	}
 	look := conductor.ProxyLook{
+		Errors:   s.Errors,
 		InFlight: s.InFlight, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
 		Rung: s.Rung, Took: s.Took, Failure: string(s.Failure), Live: drain.Up,
 	}

@@ -17,6 +17,7 @@ import (
 type ProxyLook struct {
 	InFlight, Conns, NewConns, Requests drain.Count
 
+	Errors  drain.Count      // requests that failed behind the proxy so far, as of the same moment as InFlight
 	Classes map[string]int64 // the part of InFlight whose class can be told
 	Live    drain.Liveness
 	Rung    string        // which rung InFlight came from
@@ -115,6 +116,7 @@ type message struct {
 	text string // the operator's reason, or the name of an unknown container
 
 	classes map[string]int64 // of the reading's count
+	errors  drain.Count      // of the proxy, at the same moment
 }
 
 // New prepares a conductor; nothing runs yet.

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -11,13 +12,21 @@ import (
 type load struct {
 	drain.Reading
 	classes map[string]int64 // the part whose class the source tells
+	errors  drain.Count      // what had failed behind the proxy by then
 }
+
+const (
+	classRequests = "requests" // of Envoy: what fails with an answer, and is counted then
+	proxyErrors   = "proxy errors"
+)
 
 // cuts remembers the last readings before processes end. It outlives no drain that began later: readings carry their time.
 type cuts struct {
 	proxy load
 	apps  map[int]load      // by source
 	alive map[drain.ID]load // the proxy's, when that container was last seen to be there: its end breaks that off at once
+
+	before drain.Count // errors at the first look at the proxy after the stop began
 }
 
 func newCuts() cuts {
@@ -29,11 +38,14 @@ func (k *cuts) note(m message) {
 	switch m.Kind {
 	case drain.ProxySampled:
 		if m.Proxy.InFlight.Known {
-			k.proxy = load{m.Proxy.InFlight, m.classes}
+			k.proxy = load{m.Proxy.InFlight, m.classes, m.errors}
+			if !k.before.Known {
+				k.before = m.errors
+			}
 		}
 	case drain.AppSampled:
 		if m.InFlight.Known {
-			k.apps[m.Source] = load{m.InFlight, m.classes}
+			k.apps[m.Source] = load{Reading: m.InFlight, classes: m.classes}
 		}
 	case drain.Seen:
 		if m.Live == drain.Up || m.Live == drain.Leaving {
@@ -44,7 +56,9 @@ func (k *cuts) note(m message) {
 }
 
 // cut names what was in flight in each process when it ended, or now where that is not seen: the container, and the class
-// where the source tells it. A source counts when it could be read at the time its container was let go, or later.
+// where the source tells it. A source counts when it could be read at the time its container was let go, or later. In observe mode
+// the app stops while requests still come: those that failed behind Envoy are named too, each of them once on the proxy's side, the
+// side that clients see.
 func (c *Conductor) cut() map[string]int64 {
 	k, s, p := &c.track.cuts, &c.state, &c.cfg.Policy
 	out := map[string]int64{}
@@ -64,12 +78,46 @@ func (c *Conductor) cut() map[string]int64 {
 		if n, known := own[id]; known && n == 0 || s.Hooks[id].Live != drain.Gone || !c.behindProxy(id) || !l.Fresh(s.Hooks[id].UpAt) {
 			continue // where the app had finished, Envoy was sending the last bytes
 		}
+		if p.Observe {
+			l = l.less(k.proxy.since(l.errors))
+		}
 		if l.N > most.N || l.N == most.N && len(l.classes) > len(most.classes) {
 			most = l
 		}
 	}
 	most.addTo(out, "proxy")
+	if n := k.proxy.since(k.before); p.Observe && n > 0 {
+		out[proxyErrors] = n
+	}
 	return out
+}
+
+// since is how much has failed since that count; zero when one of them is not known.
+func (l load) since(before drain.Count) int64 {
+	if !l.errors.Known || !before.Known {
+		return 0
+	}
+	return l.errors.N - before.N
+}
+
+// less takes away requests that are counted as errors.
+func (l load) less(errors int64) load {
+	requests := l.N
+	for class, n := range l.classes {
+		if class != classRequests {
+			requests -= n
+		}
+	}
+	errors = min(errors, requests)
+	l.N -= errors
+	if len(l.classes) == 0 {
+		return l
+	}
+	l.classes = maps.Clone(l.classes)
+	if l.classes[classRequests] -= errors; l.classes[classRequests] <= 0 {
+		delete(l.classes, classRequests)
+	}
+	return l
 }
 
 // behindProxy reports whether requests may end with this container: it is counted, or nobody is.

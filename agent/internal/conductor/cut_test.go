@@ -117,3 +117,38 @@ func TestCutNamesNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// In observe mode requests fail while the app stops: each is named once, whether it was in flight when the app ended or came later.
+func TestObserveModeNamesWhatFailed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		errors, at drain.Count // before the stop, and at its end
+		inFlight   int64       // in Envoy when the app ends, of which all but the WebSocket fail at once
+		want       map[string]int64
+	}{
+		"those that came later":       {drain.Known(7), drain.Known(17), 0, map[string]int64{"proxy errors": 10}},
+		"those in flight and later":   {drain.Known(7), drain.Known(17), 4, map[string]int64{"proxy errors": 10, "proxy websocket": 1}},
+		"a response that is cut off":  {drain.Known(7), drain.Known(8), 4, map[string]int64{"proxy errors": 1, "proxy requests": 2, "proxy websocket": 1}},
+		"nobody counts what fails":    {drain.Count{}, drain.Count{}, 4, map[string]int64{"proxy requests": 3, "proxy websocket": 1}},
+		"nothing failed in this stop": {drain.Known(7), drain.Known(7), 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, p *pod) {
+				p.cfg.Policy.Observe = true
+				p.cfg.Policy.Containers[proxy].Sleep = 5 * time.Second // it is read once more after the app's end
+				p.cfg.World.Apps, p.cfg.Policy.Sources = nil, nil
+				p.proxyLook.Errors, p.proxyLook.InFlight = tt.errors, drain.Known(tt.inFlight)
+				if tt.inFlight > 0 {
+					p.proxyLook.Classes = map[string]int64{"requests": tt.inFlight - 1, "websocket": 1}
+				}
+				p.appEnds = func() {
+					p.proxyLook.Errors, p.proxyLook.InFlight, p.proxyLook.Classes = tt.at, drain.Known(0), nil
+				}
+				p.stopped()
+				p.code()
+				if v := p.verdict(); !maps.Equal(v.Cut, tt.want) {
+					t.Errorf("cut %v, want %v", v.Cut, tt.want)
+				}
+			})
+		})
+	}
+}

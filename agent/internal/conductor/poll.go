@@ -125,7 +125,7 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 		if proxy := c.cfg.Policy.Proxy(); proxy != drain.Nobody && look.Live != drain.Unseen {
 			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live})
 		}
-		c.deliver(message{classes: look.Classes, Input: drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
+		c.deliver(message{classes: look.Classes, errors: look.Errors, Input: drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
 			InFlight: reading(look.InFlight), Conns: reading(look.Conns), NewConns: reading(look.NewConns), Requests: reading(look.Requests),
 		}}})
 	}

@@ -72,6 +72,7 @@ func (t *track) follow(c *Conductor, d drain.Decision) {
 // begin starts a drain at its first fact, or an operator's drain. What was gathered before belongs to no verdict: total_ms counts from T0.
 func (t *track) begin(at time.Duration, byHand bool) {
 	t.forget()
+	t.cuts.before = drain.Count{}
 	t.began, t.byHand, t.t0, t.last = true, byHand, at, at
 }
 

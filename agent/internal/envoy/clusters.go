@@ -88,6 +88,7 @@ type hostSums struct {
 	apart   map[string]int64 // active, of the classes that clusters tell
 	active  int64            // requests and proxied TCP connections at a host, or waiting for a connection to one
 	total   int64            // requests and proxied TCP connections so far
+	errors  int64            // of these, what failed
 }
 
 func (t *hostSums) add(cluster string, h *adminv3.HostStatus) error {
@@ -103,11 +104,16 @@ func (t *hostSums) add(cluster string, h *adminv3.HostStatus) error {
 				t.apart[class] += int64(n)
 			}
 		case "rq_total":
-			t.total += int64(min(n, math.MaxInt64/1024)) //nolint:gosec // bounded
+			t.total += bounded(n)
+		case "rq_error":
+			t.errors += bounded(n)
 		}
 	}
 	return nil
 }
+
+// bounded keeps sums of nonsense from overflowing.
+func bounded(n uint64) int64 { return int64(min(n, math.MaxInt64/1024)) } //nolint:gosec // bounded
 
 // readMessages decodes the array called field of the reply, one message at a time.
 func readMessages[M any, P interface {

@@ -19,6 +19,7 @@ type Sample struct {
 	Conns    drain.Count      // open connections from peers; up to 250 ms old while InFlight is above zero, as are the two below
 	NewConns drain.Count      // connections from peers so far; never decreases
 	Requests drain.Count      // requests from peers so far; never decreases. Where http statistics are hidden, what reached the app
+	Errors   drain.Count      // requests that failed behind Envoy so far, of any protocol: 5xx and its gRPC twins, resets, connections that were refused, each try for itself; never decreases
 
 	Rung    string   // where InFlight came from: "clusters+http", "clusters", "http", "listener_cx", "total_connections"; "" when unknown
 	Demoted []string // rungs given up, each with the reason
@@ -170,6 +171,7 @@ func (r *reading) hosts() (drain.Count, error) {
 	if v.requests == nil {
 		r.out.Requests = c.total.hosts.add(sums.total)
 	}
+	r.out.Errors = c.total.errors.add(sums.errors)
 	r.out.Classes = sums.apart
 	return drain.Known(sums.active), nil
 }

@@ -11,6 +11,7 @@ type totals struct {
 	at                      time.Time
 	conns, upgrades         drain.Count
 	opened, requests, hosts counter
+	errors                  counter
 }
 
 // counter keeps a sum of counters from decreasing when a host is removed, somebody resets the counters or Envoy restarts.
