@@ -26,9 +26,10 @@ import (
 )
 
 type flags struct {
-	Source  string `default:"." help:"Folder of the repository."`
-	Out     string `default:"dist" help:"Folder for the images."`
-	Version string `default:"" help:"What drain-agent version prints."`
+	Source  string   `default:"." help:"Folder of the repository."`
+	Out     string   `default:"dist" help:"Folder for the images."`
+	Version string   `default:"" help:"What drain-agent version prints."`
+	Arch    []string `default:"amd64,arm64" help:"Architectures to build for."`
 }
 
 func main() {
@@ -50,7 +51,7 @@ func produce(ctx context.Context, f flags, image, dockerfile string) error {
 	if err != nil {
 		return err
 	}
-	for _, arch := range []string{"amd64", "arm64"} {
+	for _, arch := range f.Arch {
 		binary, err := r.build(ctx, f, arch)
 		if err != nil {
 			return fmt.Errorf("build for %s: %w", arch, err)
@@ -72,7 +73,7 @@ func produce(ctx context.Context, f flags, image, dockerfile string) error {
 			return err
 		}
 		fmt.Printf("%s: %.1f MB compressed\n", file, float64(size)/1e6)
-		if arch == runtime.GOARCH {
+		if arch == runtime.GOARCH { // the others cannot run here
 			if err := try(ctx, built); err != nil {
 				return fmt.Errorf("run the image: %w", err)
 			}
