@@ -58,14 +58,16 @@ func (f *follower) String() string {
 }
 
 // events are the drain's lines so far, without their verdicts.
-func (f *follower) events() []timeline.Event {
-	var events []timeline.Event
-	for line, err := range timeline.Decode(strings.NewReader(f.String())) {
+func (f *follower) events() []timeline.Event { return events(f.String()) }
+
+func events(text string) []timeline.Event {
+	var all []timeline.Event
+	for line, err := range timeline.Decode(strings.NewReader(text)) {
 		if err == nil && line.Event != nil {
-			events = append(events, *line.Event)
+			all = append(all, *line.Event)
 		}
 	}
-	return events
+	return all
 }
 
 // verdicts are the ends of drains so far.

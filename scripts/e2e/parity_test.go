@@ -102,7 +102,7 @@ func busy(t *testing.T, s stage, takes time.Duration) {
 
 func killInMidDrain(t *testing.T, s stage, container string) {
 	t.Helper()
-	busy(t, s, 6*time.Second)
+	busy(t, s, 16*time.Second) // still under way when the container is killed, also on a starved machine
 	s.remove(nil)
 	eventually(t, time.Minute, "the agent drains", func() bool { return strings.Contains(s.agentLog(), `"to":"draining"`) })
 	s.signal(container, syscall.SIGKILL)

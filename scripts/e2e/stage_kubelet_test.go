@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -29,13 +31,36 @@ type kubeletStage struct {
 // A life is one run of a container, from its start to its end.
 type life struct {
 	container, id string
-	log           *follower
+	log           *os.File // kubelet's own, kept open: it is gone with the pod, and `kubectl logs` may miss the last lines
 }
 
 func (s *kubeletStage) born(container string) {
 	s.t.Helper()
-	_, id, _ := strings.Cut(status(s.pod, container).ContainerID, "://")
-	s.lives = append(s.lives, life{container, id, follow(s.t, s.pod.Namespace, s.pod.Name, container)})
+	now := status(s.pod, container)
+	log, err := os.Open(filepath.Join(stateDir(), "pod-logs", fmt.Sprintf("%s_%s_%s", s.pod.Namespace, s.pod.Name, s.pod.UID),
+		container, fmt.Sprintf("%d.log", now.RestartCount)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { log.Close() })
+	_, id, _ := strings.Cut(now.ContainerID, "://")
+	s.lives = append(s.lives, life{container, id, log})
+}
+
+// text is all that the container wrote, each line after the time at which the runtime got it.
+func (l life) text(t *testing.T) string {
+	t.Helper()
+	raw, err := io.ReadAll(io.NewSectionReader(l.log, 0, 1<<30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(raw)) {
+		if parts := strings.SplitN(line, " ", 4); len(parts) == 4 { // time, stream, full or partial, what was written
+			b.WriteString(parts[0] + " " + parts[3])
+		}
+	}
+	return b.String()
 }
 
 // onKubelet runs the workload's pod by itself, without a Deployment that would replace it.
@@ -80,26 +105,33 @@ func (s *kubeletStage) remove(grace *time.Duration) {
 
 func (s *kubeletStage) agentLog() string {
 	i := slices.IndexFunc(s.lives, func(l life) bool { return l.container == "drain-agent" })
-	return s.lives[i].log.String()
+	return s.lives[i].text(s.t)
 }
 
 // finished reads hooks from the agent's timeline, SIGTERMs from the logs of app and Envoy, and ends from containerd.
 func (s *kubeletStage) finished() []step {
 	s.t.Helper()
 	s.seen.gone(s.t, s.pod.Name, 2*time.Minute)
+	s.t.Cleanup(func() {
+		for _, l := range s.lives {
+			if s.t.Failed() {
+				s.t.Logf("log of %s:\n%s", l.container, tail([]byte(l.text(s.t)), 60))
+			}
+		}
+	})
 	var steps []step
 	for _, life := range s.lives {
 		if life.container == "drain-agent" {
-			steps = append(steps, hookSteps(life.log)...)
+			steps = append(steps, hookSteps(life.text(s.t))...)
 		}
 		steps = append(steps, sigterms(s.t, life)...)
 	}
 	return ordered(append(steps, s.ends()...))
 }
 
-func hookSteps(log *follower) []step {
+func hookSteps(log string) []step {
 	var steps []step
-	for _, e := range log.events() {
+	for _, e := range events(log) {
 		if verb, name, ok := strings.Cut(e.Action, " "); ok && (verb == "hold" || verb == "answer") {
 			steps = append(steps, step{e.Time, strings.Replace(verb, "hold", "hook", 1) + " " + containerOf(name)})
 		}
@@ -112,7 +144,7 @@ func sigterms(t *testing.T, l life) []step {
 	t.Helper()
 	mark, ok := map[string]string{"app": `"msg":"stopping"`, "proxy": "caught ENVOY_SIGTERM"}[l.container]
 	var steps []step
-	for line := range strings.Lines(l.log.String()) {
+	for line := range strings.Lines(l.text(t)) {
 		if ok && strings.Contains(line, mark) {
 			stamp, _, _ := strings.Cut(line, " ")
 			at, err := time.Parse(time.RFC3339Nano, stamp)

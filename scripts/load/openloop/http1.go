@@ -165,7 +165,7 @@ func (g *Generator) sendKept(ctx context.Context, c *conn, takes time.Duration) 
 // response, a new one is opened at once and waits its turn: the pool stays full.
 func (g *Generator) slow(ctx context.Context, gap func(first bool) time.Duration) {
 	const takes = 20 * time.Millisecond
-	c, _ := open(ctx, g.dialer, false) // a failure shows at the first use
+	var c *conn // opened at its first use: hundreds of handshakes at the same moment would be another test
 	for wait := gap(true); g.pause(wait); wait = gap(false) {
 		var x exchange
 		g.tally.request(ctx, Slow, takes, func(ctx context.Context) exchange {
