@@ -94,6 +94,9 @@ func TestShapes(t *testing.T) {
 					}
 				}
 				agrees(t, name, once)
+				if bytes.HasPrefix(once, []byte("{")) { // kubectl before 1.30 would insist on JSON, which has no comments
+					t.Error("reads like JSON")
+				}
 				if err := apimachinery.NewYAMLOrJSONDecoder(bytes.NewReader(once), 4096).Decode(&map[string]any{}); err != nil {
 					t.Errorf("kubectl cannot read it: %v", err)
 				}
