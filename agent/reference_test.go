@@ -211,6 +211,8 @@ func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	m := server.NewMetrics(metricsOptions(c))
 	m.InFlight("proxy", "clusters+http", 1, true)
 	m.InFlight("app", appExample, 1, true)
+	m.Classes("proxy", "clusters+http", map[string]int64{"requests": 1, "websocket": 1, "upgrade": 1, "tcp": 1, "tls": 1})
+	m.Classes("app", appExample, map[string]int64{"any of the app": 1})
 	m.Score(0.01, true)
 	m.Hold("app", time.Second)
 	m.Hold("stranger", time.Second)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,7 +128,14 @@ func TestWebSocketThatEndsWithSIGTERM(t *testing.T) {
 	u := start(t, setup{grace: 14, noApp: true, agent: []string{byKind}})
 	closed := u.webSocket()
 	u.holds("websocket", 1)
-	u.stop()
+	u.Delete(nil)
+	u.until("the class of both sides in the status", func() bool { return strings.Count(u.status(), `"classes":{"websocket":1}`) == 2 })
+	for _, side := range []string{"proxy", "app"} {
+		if want := regexp.MustCompile(`drain_agent_in_flight_class\{class="websocket",rung="[^"]+",side="` + side + `"\} 1\n`); !want.MatchString(u.metrics()) {
+			t.Errorf("the metrics do not say %s", want)
+		}
+	}
+	u.wait()
 	if code := <-closed; code != websocket.StatusGoingAway {
 		t.Errorf("closed with %d, want 1001", code)
 	}

@@ -68,6 +68,7 @@ type Metrics interface {
 	PhaseLeft(phase string, spent time.Duration)
 	Verdict(outcome string, total time.Duration)
 	InFlight(side, rung string, n int64, known bool)
+	Classes(side, rung string, classes map[string]int64)
 	Hold(container string, held time.Duration)
 	NewConnections(n int64)
 	Score(score float64, known bool)

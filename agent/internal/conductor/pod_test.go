@@ -358,6 +358,8 @@ func (f *figures) Verdict(out string, total time.Duration) {
 
 func (f *figures) InFlight(string, string, int64, bool) {}
 
+func (f *figures) Classes(string, string, map[string]int64) {}
+
 func (f *figures) Hold(name string, held time.Duration) { f.with(func() { f.holds[name] = held }) }
 
 func (f *figures) NewConnections(n int64) { f.with(func() { f.newConns += n }) }

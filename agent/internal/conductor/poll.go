@@ -161,6 +161,7 @@ func (c *Conductor) readApp(i int, source AppSource) func(context.Context, *poll
 		if source.Classes != nil {
 			m.classes = source.Classes()
 		}
+		c.cfg.Metrics.Classes("app", source.Spec, m.classes)
 		c.deliver(m)
 	}
 }

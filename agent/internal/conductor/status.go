@@ -30,6 +30,8 @@ type SideStatus struct {
 	Known    bool   `json:"known"`
 	Rung     string `json:"rung"`
 	AgeMS    *int64 `json:"age_ms"`
+
+	Classes map[string]int64 `json:"classes,omitempty"` // the part of in_flight whose class can be told
 }
 
 // HookStatus is one container's hook in the drain under way.
@@ -52,8 +54,17 @@ func (c *Conductor) Status() Status {
 		Hooks:  []HookStatus{},
 		Events: c.cfg.Recorder.Events(), Verdict: c.cfg.Recorder.Verdict(),
 	}
+	st.Proxy.Classes = c.track.cuts.proxy.classes
 	if len(c.cfg.World.Apps) > 0 {
 		st.App = SideStatus{InFlight: app, Known: fresh, Rung: c.cfg.World.Apps[0].Spec, AgeMS: age(s.Sources[0], now)}
+	}
+	for _, l := range c.track.cuts.apps {
+		for class, n := range l.classes {
+			if st.App.Classes == nil {
+				st.App.Classes = map[string]int64{}
+			}
+			st.App.Classes[class] += n
+		}
 	}
 	if s.T0 != 0 {
 		st.Trigger = c.track.trigger

@@ -220,6 +220,7 @@ func (c *Conductor) trigger() string {
 func (c *Conductor) sawProxy(look ProxyLook) {
 	c.cfg.Metrics.Poll(look.Took, look.Failure)
 	c.cfg.Metrics.InFlight("proxy", look.Rung, look.InFlight.N, look.InFlight.Known)
+	c.cfg.Metrics.Classes("proxy", look.Rung, look.Classes)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if look.Rung != "" {

@@ -35,6 +35,7 @@ type Metrics struct {
 	drainSeconds  prometheus.Histogram
 	phaseSeconds  *prometheus.HistogramVec
 	inFlight      *prometheus.GaugeVec
+	inFlightClass *prometheus.GaugeVec
 	inFlightKnown *prometheus.GaugeVec
 	connections   prometheus.Counter
 	score         *prometheus.GaugeVec
@@ -52,7 +53,7 @@ type Metrics struct {
 func NewMetrics(opts MetricsOptions) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), containers: map[string]bool{}, rungs: map[string]string{}}
 	m.make()
-	m.registry.MustRegister(m.phase, m.drains, m.drainSeconds, m.phaseSeconds, m.inFlight, m.inFlightKnown, m.connections, m.score,
+	m.registry.MustRegister(m.phase, m.drains, m.drainSeconds, m.phaseSeconds, m.inFlight, m.inFlightClass, m.inFlightKnown, m.connections, m.score,
 		m.holdSeconds, m.pollSeconds, m.pollErrors, m.unknownHooks, buildInfo(opts))
 	for _, phase := range opts.Phases {
 		m.phase.WithLabelValues(phase).Set(0)
@@ -77,6 +78,7 @@ func (m *Metrics) make() {
 	m.drainSeconds = histogram("drain_duration_seconds", "Time from the first fact of a stop to its verdict.", drainBuckets)
 	m.phaseSeconds = histogramVec("phase_duration_seconds", "Time spent in a phase, counted when it is left.", "phase")
 	m.inFlight = gauge("in_flight", "Requests in flight, and the source that said so. No sample while unknown.", "side", "rung")
+	m.inFlightClass = gauge("in_flight_class", "The part of the requests in flight whose class the source tells.", "side", "rung", "class")
 	m.inFlightKnown = gauge("in_flight_known", "1 while the requests in flight are known, else 0.", "side")
 	m.connections = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "drain_agent_new_connections_total", Help: "Inbound connections that came after a stop began.",
@@ -143,6 +145,19 @@ func (m *Metrics) PhaseLeft(phase string, spent time.Duration) {
 func (m *Metrics) Verdict(outcome string, total time.Duration) {
 	m.drains.WithLabelValues(outcome).Inc()
 	m.drainSeconds.Observe(total.Seconds())
+}
+
+// Classes shows the part of a reading whose class its source tells, in place of what the source told before.
+func (m *Metrics) Classes(side, rung string, classes map[string]int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if side == "proxy" { // whose rungs take turns
+		m.inFlightClass.DeletePartialMatch(prometheus.Labels{"side": side})
+	}
+	m.inFlightClass.DeletePartialMatch(prometheus.Labels{"side": side, "rung": rung})
+	for class, n := range classes {
+		m.inFlightClass.WithLabelValues(side, rung, class).Set(float64(n))
+	}
 }
 
 // InFlight shows a side's count, "proxy" or "app", and the rung of the ladder it came from. Known false takes the count away.

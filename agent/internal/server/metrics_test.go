@@ -25,6 +25,7 @@ func use(m *Metrics) {
 	m.PhaseLeft("serving", time.Minute)
 	m.Verdict("clean", 3*time.Second)
 	m.InFlight("proxy", "rq_active", 4, true)
+	m.Classes("proxy", "rq_active", map[string]int64{"tcp": 1})
 	m.NewConnections(2)
 	m.Score(0.25, true)
 	m.Hold("app", 2*time.Second)
@@ -45,7 +46,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	want := map[string]string{
 		"phase": "phase", "drains_total": "outcome", "drain_duration_seconds": "", "phase_duration_seconds": "phase",
-		"in_flight": "rung,side", "in_flight_known": "side", "new_connections_total": "", "score": "",
+		"in_flight": "rung,side", "in_flight_class": "class,rung,side", "in_flight_known": "side", "new_connections_total": "", "score": "",
 		"hook_hold_seconds": "container", "proxy_poll_duration_seconds": "", "proxy_poll_errors_total": "kind",
 		"unknown_hooks_total": "", "build_info": "goversion,version",
 	}
@@ -108,6 +109,11 @@ func TestUnknownIsNeverZero(t *testing.T) {
 
 	m.InFlight("proxy", "rq_active", 4, true)
 	m.InFlight("app", "prometheus", 0, true)
+	m.Classes("proxy", "rq_active", map[string]int64{"websocket": 3, "tcp": 1})
+	m.Classes("app", "prometheus", map[string]int64{"grpc_stream": 2})
+	m.want(t, "in_flight_class", "{class=\"grpc_stream\",rung=\"prometheus\",side=\"app\"} 2\n{class=\"tcp\",rung=\"rq_active\",side=\"proxy\"} 1\n{class=\"websocket\",rung=\"rq_active\",side=\"proxy\"} 3")
+	m.Classes("proxy", "downstream_cx_active", nil)
+	m.want(t, "in_flight_class", `{class="grpc_stream",rung="prometheus",side="app"} 2`)
 	m.Score(0, true)
 	m.want(t, "in_flight", "{rung=\"prometheus\",side=\"app\"} 0\n{rung=\"rq_active\",side=\"proxy\"} 4")
 	m.want(t, "in_flight_known", "{side=\"app\"} 1\n{side=\"proxy\"} 1")
