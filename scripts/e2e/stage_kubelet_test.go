@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,7 +90,7 @@ func (s *kubeletStage) restarted(container string) {
 }
 
 func (s *kubeletStage) url(port int, path string) string {
-	return fmt.Sprintf("http://%s:%d%s", s.pod.Status.PodIP, port, path)
+	return "http://" + net.JoinHostPort(s.pod.Status.PodIP, strconv.Itoa(port)) + path
 }
 
 func (s *kubeletStage) signal(container string, sig syscall.Signal) {

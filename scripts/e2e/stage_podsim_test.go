@@ -5,7 +5,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,7 +65,7 @@ func programs(t *testing.T) map[string]string {
 }
 
 func (s *podsimStage) url(port int, path string) string {
-	return fmt.Sprintf("http://%s:%d%s", s.pod.IP(), s.pod.Port(port), path)
+	return "http://" + net.JoinHostPort(s.pod.IP().String(), strconv.Itoa(s.pod.Port(port))) + path
 }
 
 func (s *podsimStage) signal(container string, sig syscall.Signal) {
