@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -221,7 +222,7 @@ func (w *workload) target(t *testing.T) string {
 	return w.targets(t)[0]
 }
 
-// targets is where each port of the Service answers, in their order.
+// targets is where each port of the Service answers, in their order; kube-proxy may be later than the pods.
 func (w *workload) targets(t *testing.T) []string {
 	t.Helper()
 	var service corev1.Service
@@ -235,6 +236,13 @@ func (w *workload) targets(t *testing.T) []string {
 	var all []string
 	for _, port := range service.Spec.Ports {
 		all = append(all, fmt.Sprintf("%s:%d", host, port.NodePort))
+		eventually(t, time.Minute, "port "+port.Name+" of the Service answers", func() bool {
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", all[len(all)-1])
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		})
 	}
 	return all
 }
