@@ -50,8 +50,9 @@ e2e-full: ## the long form of e2e, with the baselines beside it (about 40 minute
 bench-rollouts: ## failures and seconds per stop on a real kubelet, side by side: nothing, sleep 5, sleep 15, drain-agent (half an hour)
 	scripts/e2e/run --table
 
-soak: ## the long proofs: 500 SIGKILLs of the payment service, a minute of input orders, 300 stops a cell
+soak: ## the long proofs: 500 SIGKILLs of the payment service, 50,000 requests of each HTTP/2 client, a minute of input orders, 300 stops a cell
 	APP_KILLS=500 go test -count=1 -run SIGKILL -timeout 2h ./app
+	GOAWAY_REQUESTS=50000 go test -count=1 -timeout 30m -run TestClientsMoveOnGoaway ./agent/e2e
 	EXPLORE=60s STOPS=300 go test -count=1 -v -run 'Exploration|ScoreCalibration' ./agent/internal/drain
 
 clean: ## remove what the targets left in the tree
