@@ -16,7 +16,7 @@ test: ## every test, with the race detector; fetches a real Envoy into a cache t
 	go run ./scripts/envoy path
 	go test -race -shuffle=on -timeout 20m ./...
 
-check: ## formatting, linters, module files, known vulnerabilities, repository rules
+check: ## formatting, linters, module files, generated pages, known vulnerabilities, repository rules
 	tools/run gofumpt -l -d . | (! grep . >&2) || { echo 'not formatted: tools/run golangci-lint fmt' >&2; exit 1; }
 	go mod tidy -diff
 	cd scripts/images && go mod tidy -diff && go vet ./...
@@ -24,6 +24,7 @@ check: ## formatting, linters, module files, known vulnerabilities, repository r
 	go fix -diff ./...
 	tools/run staticcheck ./...
 	tools/run golangci-lint run ./...
+	go test -run 'Reference|HowTo|Components|Flags' ./agent ./deploy/drainctl # pages and components are what the code says
 	tools/rules
 	tools/vulnerabilities
 
