@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,7 +24,7 @@ import (
 
 type flags struct {
 	Runs int      `default:"5" help:"Pod stops per figure; others are measured more often."`
-	Only []string `help:"Measure only these: lag, idle, death, memory, size, ready, polls, peers, step."`
+	Only []string `enum:"lag,idle,death,memory,size,ready,step,polls,peers" help:"Measure only these: lag, idle, death, memory, size, ready, step, polls, peers."`
 	JSON string   `type:"path" placeholder:"FILE" help:"Also write every sample there."`
 }
 
@@ -49,9 +50,9 @@ func measurements() []measurement {
 		{"memory", (*bench).memory},
 		{"size", (*bench).size},
 		{"ready", (*bench).ready},
+		{"step", (*bench).step},
 		{"polls", (*bench).polls},
 		{"peers", (*bench).peers},
-		{"step", (*bench).step},
 	}
 }
 
@@ -80,6 +81,7 @@ func run(ctx context.Context, f flags) error {
 	}
 	b := &bench{stage: stage, dir: filepath.Join(dir, "pods"), runs: f.Runs}
 	var all []figure
+	var failed error
 	for _, m := range measurements() {
 		if len(f.Only) > 0 && !slices.Contains(f.Only, m.name) {
 			continue
@@ -87,19 +89,21 @@ func run(ctx context.Context, f flags) error {
 		began := time.Now()
 		fmt.Fprintf(os.Stderr, "measuring %s ...", m.name)
 		figures, err := m.measure(b, ctx)
-		if err != nil {
-			return fmt.Errorf("measure %s: %w", m.name, err)
+		all = append(all, figures...)
+		if err != nil { // what others measured is worth having all the same
+			fmt.Fprintln(os.Stderr, " failed:", err)
+			failed = errors.Join(failed, fmt.Errorf("measure %s: %w", m.name, err))
+			continue
 		}
 		fmt.Fprintf(os.Stderr, " %.0f s\n", time.Since(began).Seconds())
-		all = append(all, figures...)
 	}
 	printFigures(os.Stdout, all)
 	if f.JSON == "" {
-		return nil
+		return failed
 	}
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(f.JSON, append(text, '\n'), 0o644)
+	return errors.Join(failed, os.WriteFile(f.JSON, append(text, '\n'), 0o644))
 }
