@@ -1,6 +1,8 @@
 package lint_test
 
 import (
+	"cmp"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,49 +17,54 @@ import (
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
 )
 
-const manifests = "../../../manifests"
+const (
+	deploy    = "../../../"
+	manifests = deploy + "manifests"
+)
 
+// Every manifest of ours, at every severity: what is in istio/ is judged together, elsewhere each file. Parts, which stand
+// beside a kustomization.yaml, are judged where they are put together: in deploy/manifests, one file for each example.
 func TestOurManifestsAreCleanButTheBadOne(t *testing.T) {
-	files, err := filepath.Glob(manifests + "/*.yaml")
-	if err != nil || len(files) < 7 {
-		t.Fatalf("manifests: %v, %v", files, err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	judged := map[string]string{}
+	err := filepath.WalkDir(deploy, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() && entry.Name() == "drainctl" { // manifests of others
+			return cmp.Or(err, fs.SkipDir)
 		}
+		if _, alone := os.Stat(filepath.Join(filepath.Dir(path), "kustomization.yaml")); filepath.Ext(path) == ".yaml" && alone != nil {
+			judged[filepath.Base(path)] = read(t, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Glob(deploy + "examples/*/kustomization.yaml")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("examples: %v, %v", examples, err)
+	}
+	for _, example := range examples {
+		if name := filepath.Base(filepath.Dir(example)) + ".yaml"; judged[name] == "" {
+			t.Errorf("%s: no deploy/manifests/%s", example, name)
+		}
+	}
+	mesh, err := filepath.Glob(deploy + "../istio/*.yaml")
+	if err != nil || len(mesh) < 8 {
+		t.Fatalf("istio: %v, %v", mesh, err)
+	}
+	for _, path := range mesh {
+		judged["istio"] += read(t, path) + "\n---\n"
+	}
+	for name, text := range judged {
 		var want []string
-		if filepath.Base(file) == "bad-service.yaml" {
+		if name == "bad-service.yaml" {
 			want = []string{
 				"grace-default", "liveness-is-readiness", "no-disruption-budget", "no-prestop", "no-resources", "no-spread",
 				"no-startup-probe", "proxy-races-app",
 			}
 		}
-		if got := ids(t, string(text)); !slices.Equal(got, want) {
-			t.Errorf("%s: found %v, want %v", filepath.Base(file), got, want)
+		if got := ids(t, text); !slices.Equal(got, want) {
+			t.Errorf("%s: found %v, want %v", name, got, want)
 		}
-	}
-}
-
-// What is in istio/ is judged together. Its Deployments leave replicas where they fall; the budget stands in deploy/base.
-func TestOurMeshResourcesAreClean(t *testing.T) {
-	files, err := filepath.Glob("../../../../istio/*.yaml")
-	if err != nil || len(files) < 8 {
-		t.Fatalf("istio: %v, %v", files, err)
-	}
-	files = append(files, "../../../base/disruption-budget.yaml")
-	var all []string
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, string(text))
-	}
-	got := slices.DeleteFunc(ids(t, strings.Join(all, "\n---\n")), func(rule string) bool { return rule == "no-spread" || rule == "no-disruption-budget" })
-	if len(got) > 0 {
-		t.Errorf("found %v", got)
 	}
 }
 

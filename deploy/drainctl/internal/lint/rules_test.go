@@ -117,7 +117,12 @@ func TestRulesSayWhatHappensAndWhatToDo(t *testing.T) {
 
 func load(t *testing.T, base string) string {
 	t.Helper()
-	text, err := os.ReadFile("testdata/" + base + ".yaml")
+	return read(t, "testdata/"+base+".yaml")
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
