@@ -142,7 +142,7 @@ func become(text string, enter func(job) error) error {
 	return fmt.Errorf("run %s: %w", program, syscall.Exec(program, j.Argv, j.Env))
 }
 
-// assume takes on the user and group of the job.
+// assume takes on the user and group of the job, and dies with whoever started it.
 func assume(j job) error {
 	if j.Group != nil {
 		if err := syscall.Setgid(int(*j.Group)); err != nil {
@@ -153,9 +153,11 @@ func assume(j job) error {
 		if err := syscall.Setuid(int(*j.User)); err != nil {
 			return fmt.Errorf("become user %d: %w", *j.User, err)
 		}
-		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil { // setuid cleared it; of use to PID 1 only
-			return fmt.Errorf("arrange to die with the pod: %w", err)
-		}
+	}
+	// Parent-death signals belong to threads: execve keeps that of the thread that calls it, which need not be the first, and
+	// setuid clears it.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("arrange to die with the pod: %w", err)
 	}
 	return nil
 }
