@@ -157,7 +157,8 @@ func find(steps []step, what string) *step {
 }
 
 // ordered sorts steps by time and numbers those that come again. A signal after a container's exit is no step: nobody is
-// there to see it, until a hook shows its next life.
+// there to see it, until a hook shows its next life. Nor is one after the agent's answer to its own hook: it ends by itself
+// then, and whether the signal still finds it is chance.
 func ordered(steps []step) []step {
 	slices.SortStableFunc(steps, func(a, b step) int { return a.at.Compare(b.at) })
 	gone, seen := map[string]bool{}, map[string]int{}
@@ -168,8 +169,8 @@ func ordered(steps []step) []step {
 		if verb == "sigterm" && gone[name] {
 			continue
 		}
-		if verb == "hook" || verb == "exit" {
-			gone[name] = verb == "exit"
+		if verb == "hook" || verb == "exit" || s.what == "answer drain-agent" {
+			gone[name] = verb != "hook"
 		}
 		if seen[s.what]++; seen[s.what] > 1 {
 			s.what = fmt.Sprintf("%s (%d)", s.what, seen[s.what])

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ type kubeletStage struct {
 	seen  *watcher
 	lives []life
 	exits *follower // containerd's events
+	sent  *os.File  // containerd's log, from the pod's begin on
 }
 
 // A life is one run of a container, from its start to its end.
@@ -68,7 +70,7 @@ func (l life) text(t *testing.T) string {
 // onKubelet runs the workload's pod by itself, without a Deployment that would replace it.
 func onKubelet(t *testing.T, w *workload) stage {
 	t.Helper()
-	s := &kubeletStage{t: t, seen: watch(t, w.ns), exits: containerd(t)}
+	s := &kubeletStage{t: t, seen: watch(t, w.ns), exits: containerd(t), sent: runtimeLog(t)}
 	applyPod(t, w)
 	kubectl(t, "-n", w.ns, "wait", "pod/subject", "--for=condition=Ready", "--timeout=90s")
 	if err := json.Unmarshal(kubectl(t, "-n", w.ns, "get", "pod", "subject", "-o", "json"), &s.pod); err != nil {
@@ -110,7 +112,7 @@ func (s *kubeletStage) agentLog() string {
 	return s.lives[i].text(s.t)
 }
 
-// finished reads hooks from the agent's timeline, SIGTERMs from the logs of app and Envoy, and ends from containerd.
+// finished reads hooks from the agent's timeline, SIGTERMs and ends from containerd.
 func (s *kubeletStage) finished() []step {
 	s.t.Helper()
 	s.seen.gone(s.t, s.pod.Name, 2*time.Minute)
@@ -126,9 +128,9 @@ func (s *kubeletStage) finished() []step {
 		if life.container == "drain-agent" {
 			steps = append(steps, hookSteps(life.text(s.t))...)
 		}
-		steps = append(steps, sigterms(s.t, life)...)
 	}
-	return ordered(append(steps, s.ends()...))
+	steps = append(steps, s.ends()...)
+	return ordered(append(steps, s.sigterms()...))
 }
 
 func hookSteps(log string) []step {
@@ -141,20 +143,41 @@ func hookSteps(log string) []step {
 	return steps
 }
 
-// sigterms finds the lines by which app and Envoy say that they got the signal.
-func sigterms(t *testing.T, l life) []step {
+// runtimeLog is containerd's log, from now on.
+func runtimeLog(t *testing.T) *os.File {
 	t.Helper()
-	mark, ok := map[string]string{"app": `"msg":"stopping"`, "proxy": "caught ENVOY_SIGTERM"}[l.container]
+	log, err := os.Open(filepath.Join(stateDir(), "log", "containerd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { log.Close() })
+	if _, err := log.Seek(0, io.SeekEnd); err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+var sentSigterm = regexp.MustCompile(`time="([^"]+)" level=info msg="Stop container \\"([0-9a-f]+)\\" with signal terminated"`)
+
+// sigterms is what the runtime sent to containers that ran. Their own word for it may be lost: Envoy ends without a line when
+// the signal finds it ending.
+func (s *kubeletStage) sigterms() []step {
+	s.t.Helper()
+	text, err := io.ReadAll(s.sent)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	var steps []step
-	for line := range strings.Lines(l.text(t)) {
-		if ok && strings.Contains(line, mark) {
-			stamp, _, _ := strings.Cut(line, " ")
-			at, err := time.Parse(time.RFC3339Nano, stamp)
-			if err != nil {
-				t.Fatal(err)
-			}
-			steps = append(steps, step{at, "sigterm " + l.container})
+	for _, found := range sentSigterm.FindAllStringSubmatch(string(text), -1) {
+		i := slices.IndexFunc(s.lives, func(l life) bool { return l.id == found[2] })
+		if i < 0 {
+			continue
 		}
+		at, err := time.Parse(time.RFC3339Nano, found[1])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		steps = append(steps, step{at, "sigterm " + s.lives[i].container})
 	}
 	return steps
 }

@@ -117,8 +117,6 @@ func (s *podsimStage) finished() []step {
 		switch word := words[e.Kind]; {
 		case e.Kind == pod.Exited:
 			steps = append(steps, step{e.Time, fmt.Sprintf("exit %s %d", e.Container, e.Code)})
-		case word == "sigterm" && e.Container == "drain-agent":
-			// Not in the other timeline: nothing there sees the signal that the agent gets.
 		case word != "":
 			steps = append(steps, step{e.Time, word + " " + e.Container})
 		}
