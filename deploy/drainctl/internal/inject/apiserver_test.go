@@ -23,6 +23,7 @@ func TestAPIServerAcceptsWhatComesOut(t *testing.T) {
 	if len(kubectl) == 0 {
 		kubectl = []string{"kubectl"}
 	}
+	accepted, kinds := 0, map[string]int{}
 	for name, text := range shapes(t) {
 		for _, shape := range []string{"auto", "classic"} {
 			if name == "13-cronjob" && shape == "classic" {
@@ -41,7 +42,13 @@ func TestAPIServerAcceptsWhatComesOut(t *testing.T) {
 			cmd.Stdin = bytes.NewReader(out)
 			if said, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s, %s: %v\n%s", name, shape, err, said)
+				continue
+			}
+			accepted++
+			for _, r := range reports {
+				kinds[r.Workload.Kind]++
 			}
 		}
 	}
+	t.Logf("accepted: %d outputs, workloads in them %v", accepted, kinds)
 }
