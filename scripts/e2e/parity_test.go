@@ -15,8 +15,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// tolerance is how far apart two events must be, in both timelines, for their order to mean something.
-const tolerance = 400 * time.Millisecond
+const (
+	tolerance = 400 * time.Millisecond // how far apart two events must be, in both timelines, for their order to mean something
+	far       = 3 * time.Second        // what is that far apart in one timeline must not happen together in the other
+)
 
 // A step is one event in the stop of a pod, in words that both timelines share: "hook app", "answer app", "sigterm app",
 // "exit app 0".
@@ -47,10 +49,10 @@ func TestPodsimAgreesWithKubelet(t *testing.T) {
 		play  func(*testing.T, stage)
 	}{
 		{"native idle", "native", nil, func(_ *testing.T, s stage) { s.remove(nil) }},
-		{"native with a request", "native", nil, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
-		{"proxy before agent", "native", func(w *workload) { w.proxyFirst() }, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
-		{"classic with a request", "classic", nil, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
-		{"no agent, no hooks", "native", func(w *workload) { w.withoutAgent() }, func(t *testing.T, s stage) { busy(t, s, 4*time.Second); s.remove(nil) }},
+		{"native with a request", "native", nil, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"proxy before agent", "native", func(w *workload) { w.proxyFirst() }, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"classic with a request", "classic", nil, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"no agent, no hooks", "native", func(w *workload) { w.withoutAgent() }, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
 		{"grace exhausted", "native", func(w *workload) { w.grace(12) }, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(nil) }},
 		{"shorter grace than configured", "native", nil, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(&four) }},
 		{"app killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "app") }},
@@ -141,8 +143,13 @@ func differences(kubelet, podsim []step) []string {
 	}
 	for i, a := range kubelet {
 		for _, b := range kubelet[i+1:] {
-			if x, y := find(podsim, a.what), find(podsim, b.what); x != nil && y != nil && b.at.Sub(a.at) > tolerance && x.at.Sub(y.at) > tolerance {
-				all = append(all, fmt.Sprintf("on kubelet %q comes %v before %q, on podsim %v after it", a.what, b.at.Sub(a.at), b.what, x.at.Sub(y.at)))
+			x, y := find(podsim, a.what), find(podsim, b.what)
+			if x == nil || y == nil {
+				continue
+			}
+			here, there := b.at.Sub(a.at), y.at.Sub(x.at)
+			if here > tolerance && there < -tolerance || here > far && there < tolerance || here < tolerance && there.Abs() > far {
+				all = append(all, fmt.Sprintf("from %q to %q it is %v on kubelet, %v on podsim", a.what, b.what, here, there))
 			}
 		}
 	}
