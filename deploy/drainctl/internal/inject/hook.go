@@ -15,10 +15,10 @@ import (
 
 // hook is what becomes of one container's preStop hook.
 type hook struct {
-	container string        // as the pod calls it
-	name      string        // as the agent calls it: app, proxy, or the container's own name
+	Container string        // as the pod calls it
+	Name      string        // as the agent calls it: app, proxy, or the container's own name
 	sleep     time.Duration // the hook slept this long and did nothing else; the agent holds at least as long
-	chain     []string      // what else the hook did, as a command that drain-agent hook runs
+	Chain     []string      // what else the hook did, as a command that drain-agent hook runs
 	after     bool          // the command runs when the agent has let the container go, not meanwhile
 	slow      time.Duration // how long the command sleeps
 	note      string
@@ -26,7 +26,7 @@ type hook struct {
 
 // newHook decides what becomes of the hook that a container has. The error says why it cannot be kept.
 func newHook(c *corev1.Container, name string, replace []string) (hook, error) {
-	h := hook{container: c.Name, name: name}
+	h := hook{Container: c.Name, Name: name}
 	if c.Lifecycle == nil || c.Lifecycle.PreStop == nil || slices.Contains(replace, c.Name) {
 		return h, nil
 	}
@@ -40,7 +40,7 @@ func newHook(c *corev1.Container, name string, replace []string) (hook, error) {
 	when := "while the agent holds the container"
 	switch {
 	case was.Exec != nil && len(was.Exec.Command) > 0:
-		h.chain = was.Exec.Command
+		h.Chain = was.Exec.Command
 		text := strings.Join(was.Exec.Command, " ")
 		for _, m := range sleepWords.FindAllStringSubmatch(text, -1) {
 			h.slow += duration(m[1], m[2])
@@ -55,7 +55,7 @@ func newHook(c *corev1.Container, name string, replace []string) (hook, error) {
 				"move the call into the app (--app-drain-url is POSTed when draining begins), or let the agent take its place with --replace-hook=%s",
 				c.Name, was.HTTPGet.Path, c.Name)
 		}
-		h.chain = []string{sharedDir + "/drain-agent", "probe", "--timeout=1h", fmt.Sprintf("http://%s/%s", // the grace period bounds it, as before
+		h.Chain = []string{sharedDir + "/drain-agent", "probe", "--timeout=1h", fmt.Sprintf("http://%s/%s", // the grace period bounds it, as before
 			net.JoinHostPort(cmp.Or(was.HTTPGet.Host, "127.0.0.1"), strconv.Itoa(int(port))), strings.TrimPrefix(was.HTTPGet.Path, "/"))}
 	default:
 		return h, nil
@@ -76,13 +76,13 @@ func duration(number, unit string) time.Duration {
 	return time.Duration(min(seconds*map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit], 86400) * float64(time.Second))
 }
 
-// command is the exec hook that does both.
-func (h hook) command() []string {
+// Command is the exec hook that does both.
+func (h hook) Command() []string {
 	out := []string{sharedDir + "/drain-agent", "hook"}
 	if h.after {
 		out = append(out, "--after")
 	}
-	return append(append(out, h.name, "--"), h.chain...)
+	return append(append(out, h.Name, "--"), h.Chain...)
 }
 
 // SleepOf returns how long a hook sleeps, and whether it does nothing else.

@@ -119,101 +119,15 @@ func document(d *manifest.Document, objects []*manifest.Object, tokens map[strin
 		if err != nil {
 			return nil, nil, d.At(w.Template, "%s %s: %w", w.Kind, w.Name, err)
 		}
-		p.write(editor, w)
+		var patch yaml.Node
+		if err := yaml.Unmarshal([]byte(p.podPatch(w)), &patch); err != nil {
+			return nil, nil, d.At(w.Template, "%s %s: the patch for it: %w", w.Kind, w.Name, err)
+		}
+		editor.Merge(w.Template, patch.Content[0], w.Kind+" "+w.Name)
 		reports = append(reports, Report{Workload: w, Plan: p})
 	}
 	text, err := editor.Apply()
 	return text, reports, err
-}
-
-// write puts the plan into the text.
-func (p *Plan) write(e *manifest.Editor, w *manifest.Workload) {
-	spec := manifest.Find(w.Template, "spec")
-	p.writeAnnotations(e, w)
-	if p.SetGrace {
-		line := []string{p.graceLine()}
-		if manifest.Find(spec, "terminationGracePeriodSeconds") != nil {
-			e.Replace(spec, "terminationGracePeriodSeconds", "the pod's spec", line)
-		} else {
-			e.BeforeKey(spec, "containers", "the pod's spec", line)
-		}
-	}
-	if first := p.firstInit(); first != nil {
-		addItems(e, spec, "initContainers", first)
-	}
-	if !p.Native {
-		e.BeforeItem(manifest.Find(spec, "containers"), p.agentIndex(), "containers", p.render("agent"))
-	}
-	addItems(e, spec, "volumes", p.render("volumes"))
-	for _, h := range p.Hooks {
-		node := w.Container(h.container)
-		p.writeHook(e, node, h)
-		if h.name == "proxy" && p.StartProbe {
-			e.AfterKey(node, "name", "container "+h.container, p.render("startup"))
-		}
-	}
-}
-
-func (p *Plan) graceLine() string {
-	return "terminationGracePeriodSeconds: " + strconv.Itoa(int(p.Grace.Seconds())) + " # and --grace-period below: the agent cannot see this field"
-}
-
-// firstInit returns what stands before the pod's own init containers.
-func (p *Plan) firstInit() []string {
-	var lines []string
-	if p.Chained {
-		lines = p.render("install")
-	}
-	if p.Native {
-		lines = append(lines, p.render("agent")...)
-	}
-	return lines
-}
-
-// agentIndex is where a classic agent stands among the regular containers.
-func (p *Plan) agentIndex() int {
-	if p.Wait {
-		return 1
-	}
-	return 0
-}
-
-// addItems puts items at the head of a list of the pod's spec, which is made where there is none.
-func addItems(e *manifest.Editor, spec *yaml.Node, list string, items []string) {
-	at := manifest.Find(spec, list)
-	switch {
-	case at == nil:
-		e.BeforeKey(spec, "containers", "the pod's spec", append([]string{list + ":"}, items...))
-	case len(at.Content) == 0 && at.Kind != yaml.AliasNode && spec.Style&yaml.FlowStyle == 0:
-		e.Replace(spec, list, "the pod's spec", append([]string{list + ":"}, items...))
-	case at.Kind == yaml.SequenceNode && at.Style&yaml.FlowStyle != 0 && spec.Style&yaml.FlowStyle == 0:
-		e.Replace(spec, list, "the pod's spec", append(append([]string{list + ":"}, items...), blockOf(at)...))
-	default:
-		e.BeforeItem(at, 0, list, items)
-	}
-}
-
-func (p *Plan) writeHook(e *manifest.Editor, c *yaml.Node, h hook) {
-	what := "container " + h.container
-	lines := append([]string{"lifecycle:"}, indented(p.preStop(h))...)
-	if was := manifest.Find(c, "lifecycle"); was != nil {
-		if start := manifest.Find(was, "postStart"); start != nil {
-			rest := blockOf(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: "postStart"}, start}})
-			lines = append(lines, indented(rest)...)
-		}
-		e.Replace(c, "lifecycle", what, lines)
-	} else {
-		e.AfterKey(c, "name", what, lines)
-	}
-	if h.chain == nil {
-		return
-	}
-	mount := []string{sharedMount}
-	if at := manifest.Find(c, "volumeMounts"); at == nil {
-		e.AfterKey(c, "name", what, append([]string{"volumeMounts:"}, mount...))
-	} else {
-		addItems(e, c, "volumeMounts", mount)
-	}
 }
 
 // annotations are the pod's: the token, and for a mesh the port that is not to be redirected, or its mTLS would refuse
@@ -233,60 +147,4 @@ func (p *Plan) annotations(w *manifest.Workload) [][2]string {
 		keys = append(keys, [2]string{exclude, port})
 	}
 	return keys
-}
-
-func (p *Plan) writeAnnotations(e *manifest.Editor, w *manifest.Workload) {
-	meta := manifest.Find(w.Template, "metadata")
-	notes := manifest.Find(meta, "annotations")
-	var lines []string
-	for _, one := range p.annotations(w) {
-		line := one[0] + ": " + strconv.Quote(one[1])
-		if manifest.Find(notes, one[0]) != nil {
-			e.Replace(notes, one[0], "annotations", []string{line})
-		} else {
-			lines = append(lines, line)
-		}
-	}
-	if len(lines) == 0 {
-		return
-	}
-	mapping := func(n *yaml.Node) bool { return n != nil && n.Kind == yaml.MappingNode }
-	notesLines := append([]string{"annotations:"}, indented(lines)...)
-	metaLines := append([]string{"metadata:"}, indented(notesLines)...)
-	switch {
-	case mapping(notes):
-		e.BeforeKey(notes, "", "annotations", lines)
-	case notes != nil:
-		e.Replace(meta, "annotations", "metadata", notesLines)
-	case mapping(meta):
-		e.BeforeKey(meta, "", "metadata", notesLines)
-	case meta != nil:
-		e.Replace(w.Template, "metadata", "the pod template", metaLines)
-	default:
-		e.BeforeKey(w.Template, "spec", "the pod template", metaLines)
-	}
-}
-
-func indented(lines []string) []string {
-	out := make([]string, len(lines))
-	for i, line := range lines {
-		out[i] = "  " + line
-	}
-	return out
-}
-
-// blockOf writes a node as a block.
-func blockOf(n *yaml.Node) []string {
-	if n.Kind == yaml.SequenceNode {
-		plain := *n
-		plain.Style = 0
-		n = &plain
-	}
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	if err := enc.Encode(n); err != nil {
-		return []string{"# " + err.Error()} // the check of the result refuses it
-	}
-	return strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
 }

@@ -40,7 +40,6 @@ type Plan struct {
 	Image       string
 	Args        []string
 	Grace       time.Duration
-	SetGrace    bool // the pod's terminationGracePeriodSeconds must be written
 	HostNetwork bool
 	ExecProbe   bool // Istio may point an httpGet startup probe at a port that is not there yet
 	Wait        bool // the agent's start waits for the proxy: containers behind it then start after both
@@ -141,7 +140,7 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 			problems = append(problems, err.Error())
 		}
 		p.note(h.note)
-		p.Chained = p.Chained || h.chain != nil
+		p.Chained = p.Chained || h.Chain != nil
 		p.Hooks = append(p.Hooks, h)
 	}
 	for i := range spec.Containers {
@@ -149,7 +148,7 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 			add(c)
 		}
 	}
-	if i := slices.IndexFunc(p.Hooks, func(h hook) bool { return h.name == budget.ProxyName }); i >= 0 { // last, as it stops
+	if i := slices.IndexFunc(p.Hooks, func(h hook) bool { return h.Name == budget.ProxyName }); i >= 0 { // last, as it stops
 		p.Hooks = append(slices.Delete(slices.Clone(p.Hooks), i, i+1), p.Hooks[i])
 	}
 	if c := p.proxyContainer(spec); c != nil && p.Proxy.Where == Native {
@@ -162,7 +161,7 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 	if len(p.Hooks)+1 > budget.MaxContainers {
 		problems = append(problems, fmt.Sprintf("%d containers: one agent holds at most %d", len(p.Hooks), budget.MaxContainers-1))
 	}
-	if o.App != "" && !slices.ContainsFunc(p.Hooks, func(h hook) bool { return h.container == o.App }) {
+	if o.App != "" && !slices.ContainsFunc(p.Hooks, func(h hook) bool { return h.Container == o.App }) {
 		problems = append(problems, fmt.Sprintf("no regular container %s for --app", o.App))
 	}
 	if len(problems) > 0 {
@@ -198,10 +197,10 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	held := false // the proxy's hook is ours
 	propagation := time.Duration(0)
 	for _, h := range p.Hooks {
-		names = append(names, h.name)
-		held = held || h.name == budget.ProxyName
-		if h.name != budget.ProxyName {
-			apps = append(apps, h.name)
+		names = append(names, h.Name)
+		held = held || h.Name == budget.ProxyName
+		if h.Name != budget.ProxyName {
+			apps = append(apps, h.Name)
 		}
 		propagation = max(propagation, h.sleep)
 	}
@@ -216,7 +215,7 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 		"--hooks=" + strings.Join(append(names, budget.AgentName), ","), "--stop-order=" + strings.Join(order, ","),
 	}
 	for _, h := range p.Hooks {
-		args = append(args, "--stop="+h.name+"="+(budget.StopShare(h.name)+h.slow).String())
+		args = append(args, "--stop="+h.Name+"="+(budget.StopShare(h.Name)+h.slow).String())
 	}
 	if p.Proxy.Found() && !held && (p.Proxy.Where == Native || p.Proxy.Mesh == "istio") {
 		args = append(args, "--outlives-me="+budget.ProxyName)
@@ -262,7 +261,7 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	}
 	if slices.Contains(o.AgentArgs, "--mode=observe") { // hooks are answered as they are today
 		for _, h := range p.Hooks {
-			args = append(args, "--observe-sleep="+h.name+"="+h.sleep.String())
+			args = append(args, "--observe-sleep="+h.Name+"="+h.sleep.String())
 		}
 	}
 	args = append(args, o.AgentArgs...)
@@ -277,7 +276,7 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 func (p *Plan) watch(w *manifest.Workload, o Options) (string, error) {
 	for _, h := range p.Hooks {
 		for _, c := range w.Pod.Spec.Containers {
-			if c.Name == h.container && h.name == budget.AppName && len(c.Ports) > 0 {
+			if c.Name == h.Container && h.Name == budget.AppName && len(c.Ports) > 0 {
 				return fmt.Sprintf("--watch=app=port:%d", c.Ports[0].ContainerPort), nil
 			}
 		}
@@ -304,7 +303,7 @@ func (p *Plan) grace(w *manifest.Workload, o Options, args []string) error {
 	if o.Grace > 0 {
 		seconds = int64(math.Ceil(o.Grace.Seconds()))
 	}
-	p.Grace, p.SetGrace = time.Duration(seconds)*time.Second, seconds != now
+	p.Grace = time.Duration(seconds) * time.Second
 	if now > 0 && seconds > now {
 		p.note(fmt.Sprintf("terminationGracePeriodSeconds was %d and became %d: one drain needs up to %v (drainctl budget draws it)", now, seconds, need))
 	}
@@ -389,7 +388,7 @@ func (p *Plan) Shape() string {
 	}
 	names := map[string]bool{}
 	for _, h := range p.Hooks {
-		names[h.container] = true
+		names[h.Container] = true
 	}
 	shape := "agent as a " + how + ", hooks for " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 	if p.Job {

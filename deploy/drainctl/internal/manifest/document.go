@@ -20,6 +20,7 @@ type Document struct {
 	Line    int    // the file's line, from 1, on which Text begins
 	Text    []byte // as it stands in the file, its separator included
 	Objects []*Object
+	root    *yaml.Node
 }
 
 // Error is a problem with one document.
@@ -91,6 +92,7 @@ func (d *Document) read() error {
 	if root == nil {
 		return nil
 	}
+	d.root = root
 	top, isMap := value.(map[string]any)
 	if !isMap || text(top["kind"]) == "" {
 		return nil // a values file, a list, a text: not ours to read

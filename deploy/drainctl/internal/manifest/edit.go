@@ -24,20 +24,14 @@ type edit struct {
 	lines            []string
 }
 
-// Editor collects edits of one document. Its methods find the place by nodes; the first thing that cannot be edited as text
-// is kept, and Apply returns it.
+// Editor merges patches into one document's text. The first thing that cannot be edited as text is kept, and Apply returns it.
 type Editor struct {
-	doc   *Document
-	lines []string // with their line ends
-	edits []edit
-	cuts  []cut
-	err   error
-}
-
-// cut replaces the bytes [from, to) of the document's text: how collections in braces are edited.
-type cut struct {
-	from, to int
-	text     string
+	doc     *Document
+	lines   []string // with their line ends
+	parents map[*yaml.Node]*yaml.Node
+	flows   []*yaml.Node // collections in braces that were changed as trees: they are written anew, as blocks
+	edits   []edit
+	err     error
 }
 
 // NewEditor returns an editor of the document.
@@ -46,7 +40,18 @@ func NewEditor(d *Document) *Editor {
 	if last := len(lines) - 1; lines[last] == "" {
 		lines = lines[:last]
 	}
-	return &Editor{doc: d, lines: lines}
+	e := &Editor{doc: d, lines: lines, parents: map[*yaml.Node]*yaml.Node{}}
+	if d.root != nil {
+		e.adopt(d.root)
+	}
+	return e
+}
+
+func (e *Editor) adopt(parent *yaml.Node) {
+	for _, child := range parent.Content {
+		e.parents[child] = parent
+		e.adopt(child)
+	}
 }
 
 func (e *Editor) fail(node *yaml.Node, format string, args ...any) {
@@ -58,12 +63,10 @@ func (e *Editor) fail(node *yaml.Node, format string, args ...any) {
 // own reports whether a node is a collection of that kind that nothing else in the file shares.
 func (e *Editor) own(node *yaml.Node, kind yaml.Kind, what string) bool {
 	switch {
-	case node == nil || node.Kind == yaml.ScalarNode:
-		e.fail(node, "%s is not there, or not a %s", what, map[yaml.Kind]string{yaml.MappingNode: "mapping", yaml.SequenceNode: "list"}[kind])
 	case node.Kind == yaml.AliasNode:
 		e.fail(node, "%s is an alias: write it out, an edit of the anchor would change every place that uses it", what)
-	case node.Kind != kind || len(node.Content) == 0 && node.Style&yaml.FlowStyle == 0:
-		e.fail(node, "%s is empty or of the wrong kind", what)
+	case node.Kind != kind:
+		e.fail(node, "%s is not a %s", what, map[yaml.Kind]string{yaml.MappingNode: "mapping", yaml.SequenceNode: "list"}[kind])
 	case node.Anchor != "":
 		e.fail(node, "%s has the anchor &%s: write it out, an edit would change every place that uses it", what, node.Anchor)
 	default:
@@ -72,55 +75,94 @@ func (e *Editor) own(node *yaml.Node, kind yaml.Kind, what string) bool {
 	return false
 }
 
-// AfterKey inserts lines into a mapping, after a key whose value is one line, such as name.
-func (e *Editor) AfterKey(m *yaml.Node, key, what string, lines []string) {
+// Merge merges a patch into a mapping of the document, as a strategic merge patch: what is not there is inserted, scalars and
+// what says "$patch: replace" are replaced, items of lists are known by their name. New items stand behind the item before them in
+// the patch, or first.
+func (e *Editor) Merge(m, patch *yaml.Node, what string) {
 	if !e.own(m, yaml.MappingNode, what) {
 		return
 	}
-	if e.inBraces(m, 0, lines) {
-		return
+	for i := 0; i+1 < len(patch.Content); i += 2 {
+		key, value := patch.Content[i], patch.Content[i+1]
+		k, v := pair(m, key.Value)
+		what := what + "." + key.Value
+		switch {
+		case key.Value == "$patch":
+		case v == nil:
+			e.addKey(m, what, key, value)
+		case v.Kind == yaml.AliasNode || v.Anchor != "":
+			e.own(v, value.Kind, what)
+		case value.Kind == yaml.ScalarNode && value.Value == v.Value:
+		case value.Kind == yaml.ScalarNode, Find(value, "$patch") != nil, len(v.Content) == 0 && v.Kind != yaml.ScalarNode, v.Tag == "!!null":
+			e.replace(m, what, k, v, key, value)
+		case value.Kind == yaml.SequenceNode:
+			e.mergeList(v, value, what)
+		default:
+			e.Merge(v, value, what)
+		}
 	}
-	k, v := pair(m, key)
-	if v == nil || v.Kind != yaml.ScalarNode || v.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
-		e.fail(m, "%s has no simple %s to insert after", what, key)
-		return
-	}
-	e.insert(v.Line, k.Column-1, lines)
 }
 
-// BeforeKey inserts lines into a mapping, before a key and the comments that introduce it.
-func (e *Editor) BeforeKey(m *yaml.Node, key, what string, lines []string) {
-	if !e.own(m, yaml.MappingNode, what) {
-		return
-	}
-	if e.inBraces(m, 0, lines) {
-		return
-	}
-	k, _ := pair(m, key)
-	if k == nil {
-		k = m.Content[0]
-	}
-	e.before(k.Line-1, k.Column-1, lines)
-}
-
-// BeforeItem inserts lines into a list, before the item at the index; the last item where there are fewer.
-func (e *Editor) BeforeItem(list *yaml.Node, index int, what string, lines []string) {
+func (e *Editor) mergeList(list, patch *yaml.Node, what string) {
 	if !e.own(list, yaml.SequenceNode, what) {
 		return
 	}
-	if e.inBraces(list, index, lines) {
-		return
+	behind := 0
+	for _, item := range patch.Content {
+		name := Find(item, "name").Value
+		at := slices.IndexFunc(list.Content, func(n *yaml.Node) bool { own := Find(n, "name"); return own != nil && own.Value == name })
+		if at >= 0 {
+			e.Merge(list.Content[at], item, what+" "+name)
+			behind = at + 1
+			continue
+		}
+		if e.inBraces(list) {
+			list.Content = slices.Insert(list.Content, behind, stripped(item))
+			behind++
+			continue
+		}
+		e.before(list.Content[min(behind, len(list.Content)-1)], what, block(yaml.SequenceNode, item))
 	}
-	item := list.Content[min(index, len(list.Content)-1)]
-	line, indent := e.dash(item)
-	if line < 0 {
-		e.fail(item, "%s: cannot find where the item begins", what)
-		return
-	}
-	e.before(line, indent, lines)
 }
 
-// dash finds the line and the column of the "-" before an item.
+// addKey inserts a key: behind the name, before the containers or the spec, or first.
+func (e *Editor) addKey(m *yaml.Node, what string, key, value *yaml.Node) {
+	at, name := 0, false
+	for i := 0; i+1 < len(m.Content) && !name; i += 2 {
+		switch k, v := m.Content[i], m.Content[i+1]; {
+		case k.Value == "spec", k.Value == "containers":
+			at = i
+		case k.Value == "name" && v.Kind == yaml.ScalarNode && v.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0:
+			at, name = i+2, true
+		}
+	}
+	switch {
+	case e.inBraces(m):
+		m.Content = slices.Insert(m.Content, at, key, stripped(value))
+	case name:
+		e.insert(m.Content[at-1].Line, m.Content[at-2].Column-1, block(yaml.MappingNode, key, value))
+	default:
+		e.before(m.Content[at], what, block(yaml.MappingNode, key, value))
+	}
+}
+
+// before inserts lines before a key, or before an item of a list, and the comments that introduce it.
+func (e *Editor) before(node *yaml.Node, what string, lines []string) {
+	line, indent := node.Line-1, node.Column-1
+	if parent := e.parents[node]; parent != nil && parent.Kind == yaml.SequenceNode {
+		line, indent = e.dash(node)
+	}
+	if line < 0 || line >= len(e.lines) || strings.TrimLeft(e.lines[line][:min(indent, len(e.lines[line]))], " ") != "" {
+		e.fail(node, "%s: shares its line with something else: write one key or item a line", what)
+		return
+	}
+	for line > 0 && strings.HasPrefix(e.lines[line-1], strings.Repeat(" ", indent)+"#") {
+		line--
+	}
+	e.insert(line, indent, lines)
+}
+
+// dash finds the line and the column of the "-" before an item; -1 where it cannot.
 func (e *Editor) dash(item *yaml.Node) (line, indent int) {
 	for at := item.Line - 1; at >= 0 && at < len(e.lines); at-- {
 		trimmed := strings.TrimLeft(e.lines[at], " ")
@@ -134,39 +176,105 @@ func (e *Editor) dash(item *yaml.Node) (line, indent int) {
 	return -1, 0
 }
 
-func (e *Editor) before(line, indent int, lines []string) {
-	if line < 0 || line >= len(e.lines) || strings.TrimLeft(e.lines[line][:min(indent, len(e.lines[line]))], " ") != "" {
-		e.fail(nil, "line %d: shares its line with something else: write one key or item a line", e.doc.Line+line)
+// replace puts a key and its value in the place of those that are there.
+func (e *Editor) replace(m *yaml.Node, what string, k, v, key, value *yaml.Node) {
+	if e.inBraces(m) {
+		*v = *stripped(value)
 		return
 	}
-	for line > 0 && strings.HasPrefix(e.lines[line-1], strings.Repeat(" ", indent)+"#") {
-		line--
-	}
-	e.insert(line, indent, lines)
+	e.replaceLines(k.Line-1, k.Column-1, what, v, block(yaml.MappingNode, key, value))
 }
 
-// Replace puts lines in the place of a key and its value.
-func (e *Editor) Replace(m *yaml.Node, key, what string, lines []string) {
-	if !e.own(m, yaml.MappingNode, what) {
+func (e *Editor) replaceLines(from, indent int, what string, value *yaml.Node, lines []string) {
+	if from < 0 || from >= len(e.lines) || strings.TrimSpace(e.lines[from][:min(indent, len(e.lines[from]))]) != "" {
+		e.fail(value, "%s stands behind a dash: put another key first", what)
 		return
 	}
-	k, v := pair(m, key)
-	if v != nil && (v.Kind == yaml.AliasNode || v.Anchor != "") {
-		e.fail(v, "%s of %s is an alias or has an anchor: write it out", key, what)
-		return
+	e.edits = append(e.edits, edit{from, e.end(from, indent, value), indent, deep(indent, lines)})
+}
+
+// inBraces reports whether a collection stands in braces, which then are written anew as a block: what stands in braces stays in
+// them but for what is on the way to a change.
+func (e *Editor) inBraces(n *yaml.Node) bool {
+	var top *yaml.Node
+	for at := n; at != nil; at = e.parents[at] {
+		if at.Style&yaml.FlowStyle != 0 || slices.Contains(e.flows, at) {
+			top = at
+		}
 	}
-	if m.Style&yaml.FlowStyle != 0 {
-		from, value := e.offset(k), e.offset(v)
-		end := flowEnd(string(e.doc.Text), value)
-		e.cuts = append(e.cuts, cut{from, end, flow(lines)})
-		return
+	if top == nil {
+		return false
 	}
-	from, indent := k.Line-1, k.Column-1
-	if from >= len(e.lines) || strings.TrimSpace(e.lines[from][:min(indent, len(e.lines[from]))]) != "" {
-		e.fail(k, "%s of %s stands behind a dash: put another key first", key, what)
-		return
+	if !slices.Contains(e.flows, top) {
+		e.flows = append(e.flows, top)
 	}
-	e.edits = append(e.edits, edit{from, e.end(from, indent, v), indent, deep(indent, lines)})
+	for at := n; at != e.parents[top]; at = e.parents[at] {
+		at.Style &^= yaml.FlowStyle
+		if at.LineComment != "" && len(at.Content) > 0 { // a block has no line for it
+			first := at.Content[0]
+			first.HeadComment = strings.TrimSpace(at.LineComment + "\n" + first.HeadComment)
+			at.LineComment = ""
+		}
+	}
+	return true
+}
+
+// unbrace replaces a collection in braces by its tree, with the comments in it but without those around it, which stay.
+func (e *Editor) unbrace(n *yaml.Node) {
+	const what = "what stands in braces"
+	parent := e.parents[n]
+	n.HeadComment, n.FootComment = "", ""
+	switch {
+	case parent == nil || parent.Kind == yaml.DocumentNode:
+		to := len(e.lines)
+		for to > n.Line && (silent([]byte(e.lines[to-1])) || strings.HasPrefix(e.lines[to-1], "...")) {
+			to--
+		}
+		if n.Column > 1 {
+			e.fail(n, "%s shares its line with something else: put it on a line of its own", what)
+		}
+		e.edits = append(e.edits, edit{n.Line - 1, to, 0, encoded(n)})
+	case parent.Kind == yaml.SequenceNode:
+		line, indent := e.dash(n)
+		e.replaceLines(line, indent, what, n, block(yaml.SequenceNode, n))
+	default:
+		k := parent.Content[slices.Index(parent.Content, n)-1]
+		k.HeadComment, k.FootComment = "", ""
+		e.replaceLines(k.Line-1, k.Column-1, what, n, block(yaml.MappingNode, k, n))
+	}
+}
+
+// stripped is a patch without its directives.
+func stripped(patch *yaml.Node) *yaml.Node {
+	if patch.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(patch.Content); {
+			if patch.Content[i].Value == "$patch" {
+				patch.Content = slices.Delete(patch.Content, i, i+2)
+				continue
+			}
+			i += 2
+		}
+	}
+	for _, child := range patch.Content {
+		stripped(child)
+	}
+	return patch
+}
+
+// block writes nodes as a collection of that kind, in lines.
+func block(kind yaml.Kind, content ...*yaml.Node) []string {
+	return encoded(stripped(&yaml.Node{Kind: kind, Content: content}))
+}
+
+func encoded(n *yaml.Node) []string {
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	enc.CompactSeqIndent()
+	if err := enc.Encode(n); err != nil {
+		return []string{"# " + err.Error()} // the caller's check of the result refuses it
+	}
+	return strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
 }
 
 // end returns the line behind a key's value: the next line that is not deeper than the key. Comments as deep as the key
@@ -179,6 +287,8 @@ func (e *Editor) end(from, indent int, value *yaml.Node) int {
 		switch {
 		case strings.TrimSpace(trimmed) == "":
 		case depth > indent, depth == indent && value.Kind == yaml.SequenceNode && strings.HasPrefix(trimmed, "-"):
+			last = at
+		case trimmed[0] == '}', trimmed[0] == ']':
 			last = at
 		case trimmed[0] == '#' && value.Kind == yaml.SequenceNode && depth == indent: // may stand between two items
 		default:
@@ -205,7 +315,11 @@ func deep(indent int, lines []string) []string {
 
 // Apply returns the document's text with the edits in it.
 func (e *Editor) Apply() ([]byte, error) {
-	e.edits = append(e.edits, e.cutLines()...)
+	for _, n := range e.flows {
+		if e.err == nil {
+			e.unbrace(n)
+		}
+	}
 	if e.err != nil || len(e.edits) == 0 {
 		return e.doc.Text, e.err
 	}
