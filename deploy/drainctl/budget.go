@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,16 +43,16 @@ beside the formula that people calculate with. It computes with the agent's own 
 				if err != nil {
 					return err
 				}
-				for _, w := range workloads(docs) {
-					agent, ok := agentArgs(w)
-					if !ok {
+				for _, o := range manifest.Objects(docs) {
+					if o.Workload == nil || o.Workload.Named(inject.AgentContainer) == nil {
 						continue
 					}
 					if drawn++; drawn > 1 {
 						fmt.Fprintln(out)
 					}
-					if err := drawBudget(out, fmt.Sprintf("%s %s (%s)", w.Kind, w.Name, f.name), agent); err != nil {
-						return fmt.Errorf("%s: %s %s: %w", f.name, w.Kind, w.Name, err)
+					c := o.Workload.Named(inject.AgentContainer)
+					if err := drawBudget(out, fmt.Sprintf("%s %s (%s)", o.Kind, o.Name, f.name), slices.Concat(c.Command, c.Args)); err != nil {
+						return fmt.Errorf("%s: %s %s: %w", f.name, o.Kind, o.Name, err)
 					}
 				}
 			}
@@ -64,28 +65,6 @@ beside the formula that people calculate with. It computes with the agent's own 
 	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "manifest, directory of manifests, or - for standard input (repeatable)")
 	cmd.Flags().BoolVar(&presets, "presets", false, "list the presets, with the source of each number")
 	return cmd
-}
-
-func workloads(docs []*manifest.Document) []*manifest.Workload {
-	var out []*manifest.Workload
-	for _, d := range docs {
-		for _, o := range d.Objects {
-			if o.Workload != nil {
-				out = append(out, o.Workload)
-			}
-		}
-	}
-	return out
-}
-
-func agentArgs(w *manifest.Workload) ([]string, bool) {
-	spec := w.Pod.Spec
-	for _, c := range append(spec.InitContainers, spec.Containers...) {
-		if c.Name == inject.AgentContainer {
-			return append(c.Command, c.Args...), true
-		}
-	}
-	return nil, false
 }
 
 // share is a part of the grace period.

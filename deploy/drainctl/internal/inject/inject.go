@@ -30,7 +30,7 @@ func File(name string, text []byte, o Options) ([]byte, []Report, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	tokens := map[string]string{}
+	var tokens map[string]string
 	if injected {
 		tokens = tokensOf(name, text)
 	}
@@ -38,10 +38,7 @@ func File(name string, text []byte, o Options) ([]byte, []Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var objects []*manifest.Object
-	for _, d := range docs {
-		objects = append(objects, d.Objects...)
-	}
+	objects := manifest.Objects(docs)
 	var out bytes.Buffer
 	var reports []Report
 	var errs []error
@@ -67,11 +64,9 @@ func check(name string, original, result []byte, reports []Report) error {
 		return fmt.Errorf("%s: the text that would come out is not valid, so nothing was changed: %w", name, err)
 	}
 	have := 0
-	for _, d := range docs {
-		for _, o := range d.Objects {
-			if o.Workload != nil && o.Workload.Container(AgentContainer) != nil {
-				have++
-			}
+	for _, o := range manifest.Objects(docs) {
+		if o.Workload != nil && o.Workload.Container(AgentContainer) != nil {
+			have++
 		}
 	}
 	if have != len(reports) { // those that were left alone have one of their own
@@ -84,11 +79,9 @@ func check(name string, original, result []byte, reports []Report) error {
 func tokensOf(name string, text []byte) map[string]string {
 	tokens := map[string]string{}
 	docs, _ := manifest.Parse(name, text) // what cannot be read has no token; the caller parses the original and reports
-	for _, d := range docs {
-		for _, o := range d.Objects {
-			if o.Workload != nil && o.Workload.Pod.Annotations[TokenAnnotation] != "" {
-				tokens[key(o)] = o.Workload.Pod.Annotations[TokenAnnotation]
-			}
+	for _, o := range manifest.Objects(docs) {
+		if o.Workload != nil && o.Workload.Pod.Annotations[TokenAnnotation] != "" {
+			tokens[key(o)] = o.Workload.Pod.Annotations[TokenAnnotation]
 		}
 	}
 	return tokens

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"text/template"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
 )
 
@@ -202,20 +200,17 @@ func (p *Plan) podPatch(w *manifest.Workload) string {
 	if p.Native {
 		initial = append(initial, agent)
 	}
-	hooked := func(list []string, c *corev1.Container) []string {
-		if at := slices.IndexFunc(p.Hooks, func(h hook) bool { return h.Container == c.Name }); at >= 0 {
-			list = append(list, render("held", held{p, p.Hooks[at]}))
+	for i, c := range w.Containers() {
+		list, at := &initial, i-len(w.Pod.Spec.InitContainers)
+		if at >= 0 {
+			list = &regular
 		}
-		return list
-	}
-	for i := range w.Pod.Spec.InitContainers {
-		initial = hooked(initial, &w.Pod.Spec.InitContainers[i])
-	}
-	for i := range w.Pod.Spec.Containers {
-		if !p.Native && (i == 1) == p.Wait && i < 2 { // the wait of the second holds back what stands behind it
+		if !p.Native && (at == 0 && !p.Wait || at == 1 && p.Wait) { // its wait holds back what stands behind it
 			regular = append(regular, agent)
 		}
-		regular = hooked(regular, &w.Pod.Spec.Containers[i])
+		if h := slices.IndexFunc(p.Hooks, func(h hook) bool { return h.Container == c.Name }); h >= 0 {
+			*list = append(*list, render("held", held{p, p.Hooks[h]}))
+		}
 	}
 	return render("pod", map[string]any{"Plan": p, "Annotations": p.annotations(w), "InitContainers": initial, "Containers": regular})
 }

@@ -1,9 +1,9 @@
 package inject
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -59,7 +59,7 @@ func NewPlan(w *manifest.Workload, objects []*manifest.Object, o Options) (*Plan
 	if len(spec.Containers) == 0 {
 		return nil, errors.New("the pod has no containers")
 	}
-	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+	for _, c := range w.Containers() {
 		if w.Container(c.Name) == nil || c.Name == "" {
 			return nil, errors.New("a container has no name of its own in the text (a merge key does not count)")
 		}
@@ -69,63 +69,53 @@ func NewPlan(w *manifest.Workload, objects []*manifest.Object, o Options) (*Plan
 		return nil, err
 	}
 	p := &Plan{
-		Proxy: proxy, Image: o.Image, Native: o.Shape != "classic", Job: w.Kind == "Job" || w.Kind == "CronJob",
+		Proxy: proxy, Image: o.Image, Native: o.Shape != "classic", Job: w.Job(),
 		HostNetwork: spec.HostNetwork, ExecProbe: proxy.Mesh == "istio", Token: o.Token,
 	}
 	if p.Token == "-" {
 		p.Token = ""
 	}
-	if err := p.addHooks(spec, o); err != nil {
+	if err := p.addHooks(w, o); err != nil {
 		return nil, err
 	}
-	p.admin(spec, o)
+	p.admin(w, o)
 	if err := p.args(w, o); err != nil {
 		return nil, err
 	}
 	if !p.Native && proxy.Mesh == "istio" {
 		p.note("a classic istio-proxy closes port 15020 when the pod stops: with rewritten probes (sidecar.istio.io/rewriteAppHTTPProbers) the hooks are cut after 5 s; prefer native sidecars")
 	}
-	if !p.Native && proxy.Where == Regular && spec.Containers[0].Name == proxy.Container && len(spec.Containers) > 1 {
-		p.Wait = true
-	}
-	if at := p.proxyContainer(spec); at != nil && proxy.Where == Native && p.Native {
-		p.StartProbe = at.StartupProbe == nil
-	}
-	if uid := p.podUser(spec); uid == 1337 || uid == 0 {
+	p.Wait = !p.Native && proxy.Where == Regular && spec.Containers[0].Name == proxy.Container && len(spec.Containers) > 1
+	p.StartProbe = p.Native && proxy.Where == Native && w.Named(proxy.Container).StartupProbe == nil
+	if s := spec.SecurityContext; s != nil && s.RunAsUser != nil && (*s.RunAsUser == 1337 || *s.RunAsUser == 0) {
 		p.User = 65532
 	}
 	return p, nil
 }
 
-// podUser is the user that the agent would run as; -1 where the pod says nothing.
-func (p *Plan) podUser(spec *corev1.PodSpec) int64 {
-	if spec.SecurityContext == nil || spec.SecurityContext.RunAsUser == nil {
-		return -1
+// addHooks names the containers that the agent holds: every regular one, and the proxy, which is last, as it stops.
+func (p *Plan) addHooks(w *manifest.Workload, o Options) error {
+	regular := w.Regular()
+	var held []*corev1.Container
+	if !p.Job || p.Proxy.Where == Regular || !p.Native { // else the app's end is what ends the Job
+		held = slices.Clone(regular)
 	}
-	return *spec.SecurityContext.RunAsUser
-}
-
-func (p *Plan) proxyContainer(spec *corev1.PodSpec) *corev1.Container {
-	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		for i := range list {
-			if list[i].Name == p.Proxy.Container && p.Proxy.Container != "" {
-				return &list[i]
-			}
-		}
-	}
-	return nil
-}
-
-// addHooks names the containers that the agent holds: every regular one, and the proxy.
-func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
-	var problems []string
 	app := o.App
-	for i := range spec.Containers {
-		if c := &spec.Containers[i]; c.Name != p.Proxy.Container && app == "" {
+	for _, c := range slices.Backward(regular) {
+		if c.Name != p.Proxy.Container && o.App == "" {
 			app = c.Name
 		}
 	}
-	add := func(c *corev1.Container) {
+	if c := w.Named(p.Proxy.Container); c != nil {
+		held = slices.DeleteFunc(held, func(one *corev1.Container) bool { return one == c })
+		if p.Proxy.Where == Native && p.Proxy.Mesh == "istio" {
+			p.note("istio-proxy keeps its own preStop hook, which starts Envoy's drain")
+		} else {
+			held = append(held, c)
+		}
+	}
+	var problems []string
+	for _, c := range held {
 		name := c.Name
 		switch {
 		case c.Name == p.Proxy.Container:
@@ -143,21 +133,6 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 		p.Chained = p.Chained || h.Chain != nil
 		p.Hooks = append(p.Hooks, h)
 	}
-	for i := range spec.Containers {
-		if c := &spec.Containers[i]; !p.Job || p.Proxy.Where == Regular || !p.Native { // else the app's end is what ends the Job
-			add(c)
-		}
-	}
-	if i := slices.IndexFunc(p.Hooks, func(h hook) bool { return h.Name == budget.ProxyName }); i >= 0 { // last, as it stops
-		p.Hooks = append(slices.Delete(slices.Clone(p.Hooks), i, i+1), p.Hooks[i])
-	}
-	if c := p.proxyContainer(spec); c != nil && p.Proxy.Where == Native {
-		if p.Proxy.Mesh == "istio" {
-			p.note("istio-proxy keeps its own preStop hook, which starts Envoy's drain")
-		} else {
-			add(c)
-		}
-	}
 	if len(p.Hooks)+1 > budget.MaxContainers {
 		problems = append(problems, fmt.Sprintf("%d containers: one agent holds at most %d", len(p.Hooks), budget.MaxContainers-1))
 	}
@@ -165,24 +140,20 @@ func (p *Plan) addHooks(spec *corev1.PodSpec, o Options) error {
 		problems = append(problems, fmt.Sprintf("no regular container %s for --app", o.App))
 	}
 	if len(problems) > 0 {
-		return fmt.Errorf("%s", strings.Join(problems, "\n  "))
+		return errors.New(strings.Join(problems, "\n  "))
 	}
 	return nil
 }
 
 // admin decides where Envoy's admin is, and mounts its socket into the agent.
-func (p *Plan) admin(spec *corev1.PodSpec, o Options) {
-	p.Admin = o.EnvoyAdmin
-	switch {
-	case p.Admin != "" || !p.Proxy.Found():
-	case p.Proxy.Admin != "":
-		p.Admin = p.Proxy.Admin
-	default:
+func (p *Plan) admin(w *manifest.Workload, o Options) {
+	p.Admin = cmp.Or(o.EnvoyAdmin, p.Proxy.Admin)
+	if p.Admin == "" && p.Proxy.Found() {
 		p.Admin = defaultAdmin
 		p.note("where Envoy's admin listens stands in none of these files: " + p.Admin + " is assumed; say --envoy-admin if it is another")
 	}
 	socket, isSocket := strings.CutPrefix(p.Admin, "unix://")
-	if c := p.proxyContainer(spec); isSocket && c != nil {
+	if c := w.Named(p.Proxy.Container); isSocket && c != nil {
 		for _, m := range c.VolumeMounts {
 			if strings.HasPrefix(socket, strings.TrimSuffix(m.MountPath, "/")+"/") {
 				p.Mounts = append(p.Mounts, corev1.VolumeMount{Name: m.Name, MountPath: m.MountPath})
@@ -193,31 +164,24 @@ func (p *Plan) admin(spec *corev1.PodSpec, o Options) {
 
 // args writes the agent's command line and divides the grace period.
 func (p *Plan) args(w *manifest.Workload, o Options) error {
-	var names, apps []string
-	held := false // the proxy's hook is ours
-	propagation := time.Duration(0)
+	var names, apps, order, shares []string
+	var propagation time.Duration
 	for _, h := range p.Hooks {
 		names = append(names, h.Name)
-		held = held || h.Name == budget.ProxyName
+		shares = append(shares, "--stop="+h.Name+"="+(budget.StopShare(h.Name)+h.slow).String())
 		if h.Name != budget.ProxyName {
 			apps = append(apps, h.Name)
 		}
 		propagation = max(propagation, h.sleep)
 	}
-	var order []string
 	if len(apps) > 0 {
 		order = append(order, strings.Join(apps, "+"))
 	}
 	if p.Proxy.Found() {
 		order = append(order, budget.ProxyName)
 	}
-	args := []string{
-		"--hooks=" + strings.Join(append(names, budget.AgentName), ","), "--stop-order=" + strings.Join(order, ","),
-	}
-	for _, h := range p.Hooks {
-		args = append(args, "--stop="+h.Name+"="+(budget.StopShare(h.Name)+h.slow).String())
-	}
-	if p.Proxy.Found() && !held && (p.Proxy.Where == Native || p.Proxy.Mesh == "istio") {
+	args := append([]string{"--hooks=" + strings.Join(append(names, budget.AgentName), ","), "--stop-order=" + strings.Join(order, ",")}, shares...)
+	if p.Proxy.Found() && len(names) == len(apps) && (p.Proxy.Where == Native || p.Proxy.Mesh == "istio") { // its hook is not ours
 		args = append(args, "--outlives-me="+budget.ProxyName)
 		p.note("the proxy stands before the agent and is stopped after it: its end is not waited for (--outlives-me)")
 	}
@@ -243,18 +207,15 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	if p.Job && o.Preset == "" && propagation == 0 { // nobody sends to a Job: no waiting for silence
 		args = append(args, "--propagation=0s", "--announce-max=0s", "--quiet-max=0s")
 	}
-	if rate := p.background(w); rate > 0 {
-		args = append(args, "--background="+strconv.FormatFloat(rate, 'f', -1, 64))
+	if _, rate := ProbesThrough(w, p.Proxy.Container); rate > 0 {
+		args = append(args, "--background="+strconv.FormatFloat(math.Round(rate*1000)/1000, 'f', -1, 64))
 	}
 	if p.Job && len(apps) > 0 {
 		watch, err := p.watch(w, o)
 		if err != nil {
 			return err
 		}
-		if watch != "" {
-			args = append(args, watch)
-		}
-		args = append(args, "--exit-with="+apps[0], "--quit-proxy=true")
+		args = append(append(args, watch...), "--exit-with="+apps[0], "--quit-proxy=true")
 	}
 	if p.Token != "" {
 		args = append(args, "--token-file="+tokenDir+"/token")
@@ -268,23 +229,21 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 	if err := p.grace(w, o, args); err != nil {
 		return err
 	}
-	p.Args = append([]string{"--grace-period=" + strconv.Itoa(int(p.Grace.Seconds())) + "s"}, args...)
+	p.Args = append([]string{fmt.Sprintf("--grace-period=%.0fs", p.Grace.Seconds())}, args...)
 	return nil
 }
 
 // watch says how the agent sees that a Job's work is done where its proxy is a regular container.
-func (p *Plan) watch(w *manifest.Workload, o Options) (string, error) {
+func (p *Plan) watch(w *manifest.Workload, o Options) ([]string, error) {
 	for _, h := range p.Hooks {
-		for _, c := range w.Pod.Spec.Containers {
-			if c.Name == h.Container && h.Name == budget.AppName && len(c.Ports) > 0 {
-				return fmt.Sprintf("--watch=app=port:%d", c.Ports[0].ContainerPort), nil
-			}
+		if c := w.Named(h.Container); h.Name == budget.AppName && len(c.Ports) > 0 {
+			return []string{fmt.Sprintf("--watch=app=port:%d", c.Ports[0].ContainerPort)}, nil
 		}
 	}
 	if slices.ContainsFunc(o.AgentArgs, func(arg string) bool { return strings.HasPrefix(arg, "--watch=") }) {
-		return "", nil
+		return nil, nil
 	}
-	return "", fmt.Errorf("the agent cannot see when the work is done: the app has no port. Make the proxy a native sidecar (move %s to initContainers with "+
+	return nil, fmt.Errorf("the agent cannot see when the work is done: the app has no port. Make the proxy a native sidecar (move %s to initContainers with "+
 		"restartPolicy: Always), so that kubelet ends it; or let the app write a file at its end and say --agent-arg=--watch=app=file:PATH", p.Proxy.Container)
 }
 
@@ -316,42 +275,25 @@ func (p *Plan) grace(w *manifest.Workload, o Options, args []string) error {
 // OtherAdmin reports whether the agent must be told where Envoy's admin is.
 func (p *Plan) OtherAdmin() bool { return p.Admin != "" && p.Admin != defaultAdmin }
 
-// background is the rate, per second, of probes that pass the proxy: HTTP probes whose port is one of the proxy's. Under
-// Istio probes go to pilot-agent and from there straight to the app.
-func (p *Plan) background(w *manifest.Workload) float64 {
-	rate := 0.0
-	for _, period := range ProbesThrough(&w.Pod.Spec, p.Proxy.Container) {
-		rate += 1 / period
-	}
-	return math.Round(rate*1000) / 1000
-}
-
-// ProbesThrough returns the periods, in seconds, of the HTTP and gRPC probes of the pod that pass the proxy, by "container probe".
-func ProbesThrough(spec *corev1.PodSpec, proxy string) map[string]float64 {
-	all := slices.Concat(spec.InitContainers, spec.Containers)
+// ProbesThrough returns the HTTP and gRPC probes of the pod that pass the proxy, as "container probe", and their rate per second:
+// those whose port is one of the proxy's. Under Istio probes go to pilot-agent and from there straight to the app.
+func ProbesThrough(w *manifest.Workload, proxy string) (names []string, rate float64) {
 	through := map[int32]bool{}
-	for i := range all {
-		if all[i].Name == proxy {
-			for _, port := range all[i].Ports {
-				if !slices.Contains([]string{"admin", "envoy-admin", "metrics", "health", "readiness", "status"}, port.Name) {
-					through[port.ContainerPort] = true
-				}
-			}
+	if c := w.Named(proxy); c != nil {
+		for _, port := range c.Ports {
+			through[port.ContainerPort] = !slices.Contains([]string{"admin", "envoy-admin", "metrics", "health", "readiness", "status"}, port.Name)
 		}
 	}
-	periods := map[string]float64{}
-	for i := range all {
-		c := &all[i]
-		for name, probe := range map[string]*corev1.Probe{"readinessProbe": c.ReadinessProbe, "livenessProbe": c.LivenessProbe} {
+	for _, c := range w.Containers() {
+		for name, probe := range map[string]*corev1.Probe{"livenessProbe": c.LivenessProbe, "readinessProbe": c.ReadinessProbe} {
 			if probe != nil && through[probePort(c, probe)] {
-				periods[c.Name+" "+name] = float64(max(probe.PeriodSeconds, 1))
-				if probe.PeriodSeconds == 0 {
-					periods[c.Name+" "+name] = 10
-				}
+				names = append(names, c.Name+" "+name)
+				rate += 1 / float64(max(cmp.Or(probe.PeriodSeconds, 10), 1))
 			}
 		}
 	}
-	return periods
+	slices.Sort(names)
+	return names, rate
 }
 
 func probePort(c *corev1.Container, probe *corev1.Probe) int32 {
@@ -386,11 +328,11 @@ func (p *Plan) Shape() string {
 	if p.Native {
 		how = "native sidecar"
 	}
-	names := map[string]bool{}
+	var names []string
 	for _, h := range p.Hooks {
-		names[h.Container] = true
+		names = append(names, h.Container)
 	}
-	shape := "agent as a " + how + ", hooks for " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+	shape := "agent as a " + how + ", hooks for " + strings.Join(names, ", ")
 	if p.Job {
 		shape += ", exits with the app"
 	}

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -76,24 +77,15 @@ func KnownMarks() []KnownMark {
 // FindProxy finds the Envoy of a pod: by the name that the user gave, by image, by command, by port, by the annotations
 // with which a mesh is asked for one. objects are searched for the proxy's configuration.
 func FindProxy(w *manifest.Workload, named string, objects []*manifest.Object) (Proxy, error) {
-	spec := &w.Pod.Spec
 	var found []Proxy
-	for _, list := range []struct {
-		where      string
-		containers []corev1.Container
-	}{{Native, spec.InitContainers}, {Regular, spec.Containers}} {
-		for i := range list.containers {
-			c := &list.containers[i]
-			if list.where == Native && (c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways) || c.Name == AgentContainer {
-				continue
+	for i, c := range slices.Concat(w.Sidecars(), w.Regular()) {
+		if p, ok := recognise(c, named); ok && c.Name != AgentContainer {
+			p.Where = Regular
+			if i < len(w.Sidecars()) {
+				p.Where = Native
 			}
-			if p, ok := recognise(c, named); ok {
-				p.Where = list.where
-				if p.Admin == "" {
-					p.Admin = adminOf(w, c, objects)
-				}
-				found = append(found, p)
-			}
+			p.Admin = cmp.Or(p.Admin, adminOf(w, c, objects))
+			found = append(found, p)
 		}
 	}
 	switch {
@@ -165,19 +157,14 @@ var adminAddress = regexp.MustCompile(`(?s)\badmin"?:.{0,400}?\b(?:port_value"?:
 // adminOf looks for the admin's address in the proxy's arguments and in the ConfigMaps that it mounts.
 func adminOf(w *manifest.Workload, c *corev1.Container, objects []*manifest.Object) string {
 	texts := slices.Concat(c.Command, c.Args)
-	for _, mount := range c.VolumeMounts {
-		for i := range w.Pod.Spec.Volumes {
-			v := &w.Pod.Spec.Volumes[i]
-			if v.Name != mount.Name || v.ConfigMap == nil {
-				continue
-			}
-			for _, o := range objects {
-				if o.Kind == "ConfigMap" && o.Name == v.ConfigMap.Name {
-					data, _ := o.Value["data"].(map[string]any)
-					for _, one := range data {
-						texts = append(texts, fmt.Sprint(one))
-					}
-				}
+	for _, o := range objects {
+		data, _ := o.Value["data"].(map[string]any)
+		mounted := slices.ContainsFunc(w.Pod.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.ConfigMap != nil && v.ConfigMap.Name == o.Name && slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name })
+		})
+		for _, one := range data {
+			if mounted && o.Kind == "ConfigMap" {
+				texts = append(texts, fmt.Sprint(one))
 			}
 		}
 	}

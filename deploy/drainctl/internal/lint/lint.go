@@ -127,10 +127,7 @@ func (p *pod) graceNode() *yaml.Node {
 }
 
 func newSet(docs []*manifest.Document) *set {
-	s := &set{pods: map[*manifest.Object]*pod{}}
-	for _, d := range docs {
-		s.objects = append(s.objects, d.Objects...)
-	}
+	s := &set{objects: manifest.Objects(docs), pods: map[*manifest.Object]*pod{}}
 	for _, o := range s.objects {
 		if o.Workload != nil {
 			s.pods[o] = newPod(o.Workload, s.objects)
@@ -140,12 +137,8 @@ func newSet(docs []*manifest.Document) *set {
 }
 
 func newPod(w *manifest.Workload, objects []*manifest.Object) *pod {
-	p := &pod{Workload: w, spec: &w.Pod.Spec, job: w.Kind == "Job" || w.Kind == "CronJob"}
-	for _, c := range p.lasting() {
-		if c.Name == inject.AgentContainer {
-			p.agent, p.native = c, c.RestartPolicy != nil
-		}
-	}
+	p := &pod{Workload: w, spec: &w.Pod.Spec, job: w.Job(), agent: w.Named(inject.AgentContainer)}
+	p.native = slices.Contains(w.Sidecars(), p.agent)
 	if p.agent != nil {
 		p.args = slices.Concat(p.agent.Command, p.agent.Args)
 		if policy, err := budget.FromArgs(p.args); err != nil {
@@ -161,44 +154,19 @@ func newPod(w *manifest.Workload, objects []*manifest.Object) *pod {
 // flag is a flag of the pod's agent.
 func (p *pod) flag(name string) string { v, _ := budget.Flag(p.args, name); return v }
 
-// sidecars returns the native sidecars in init order.
-func (p *pod) sidecars() []*corev1.Container {
-	var out []*corev1.Container
-	for i := range p.spec.InitContainers {
-		if c := &p.spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
 // regular returns the regular containers without the agent.
 func (p *pod) regular() []*corev1.Container {
-	var out []*corev1.Container
-	for i := range p.spec.Containers {
-		if c := &p.spec.Containers[i]; c.Name != inject.AgentContainer {
-			out = append(out, c)
-		}
-	}
-	return out
+	return slices.DeleteFunc(p.Regular(), func(c *corev1.Container) bool { return c == p.agent })
 }
 
 // lasting returns every container that runs as long as the pod.
-func (p *pod) lasting() []*corev1.Container {
-	out := p.sidecars()
-	for i := range p.spec.Containers {
-		out = append(out, &p.spec.Containers[i])
-	}
-	return out
-}
+func (p *pod) lasting() []*corev1.Container { return slices.Concat(p.Sidecars(), p.Regular()) }
 
 // agentName is what the agent calls a container.
 func (p *pod) agentName(container string) string {
-	for _, c := range p.lasting() {
-		if c.Name == container && hookOf(c) != nil && hookOf(c).HTTPGet != nil {
-			if name, ok := strings.CutPrefix(hookOf(c).HTTPGet.Path, "/prestop/"); ok {
-				return name
-			}
+	if h := hookOf(p.Named(container)); h != nil && h.HTTPGet != nil {
+		if name, ok := strings.CutPrefix(h.HTTPGet.Path, "/prestop/"); ok {
+			return name
 		}
 	}
 	if container == p.proxy.Container {

@@ -101,7 +101,7 @@ func (p *pod) proxySettings() map[string]any {
 
 func holdLost(_ *set, p *pod, hit hitFunc) {
 	c := p.Container("istio-proxy")
-	native := slices.ContainsFunc(p.sidecars(), func(c *corev1.Container) bool { return c.Name == "istio-proxy" }) // kubelet waits for those
+	native := slices.ContainsFunc(p.Sidecars(), func(c *corev1.Container) bool { return c.Name == "istio-proxy" }) // kubelet waits for those
 	if c == nil || native || p.proxySettings()["holdApplicationUntilProxyStarts"] != true {
 		return
 	}

@@ -57,15 +57,7 @@ func probeThroughProxy(_ *set, p *pod, hit hitFunc) {
 	if p.agent == nil || p.proxy.Container == "" || p.flag("background") != "" && p.flag("background") != "0" {
 		return
 	}
-	periods := inject.ProbesThrough(p.spec, p.proxy.Container)
-	var names []string
-	rate := 0.0
-	for name, seconds := range periods {
-		names = append(names, name)
-		rate += 1 / seconds
-	}
-	if len(names) > 0 {
-		slices.Sort(names)
+	if names, rate := inject.ProbesThrough(p.Workload, p.proxy.Container); rate > 0 {
 		hit(p.Container(inject.AgentContainer), "%s pass the proxy: say --background=%.3g", strings.Join(names, ", "), rate)
 	}
 }

@@ -196,7 +196,7 @@ func sidecarOrder(_ *set, p *pod, hit hitFunc) {
 	if p.agent == nil || !p.native || p.proxy.Where != inject.Native || slices.Contains(strings.Split(p.flag("outlives-me"), ","), budget.ProxyName) {
 		return
 	}
-	for _, c := range p.sidecars() {
+	for _, c := range p.Sidecars() {
 		switch c.Name {
 		case inject.AgentContainer:
 			return
@@ -213,8 +213,8 @@ func stopOrder(_ *set, p *pod, hit hitFunc) {
 		return
 	}
 	possible := map[string]int{}
-	for i, c := range p.sidecars() {
-		possible[p.agentName(c.Name)] = len(p.sidecars()) - i
+	for i, c := range p.Sidecars() {
+		possible[p.agentName(c.Name)] = len(p.Sidecars()) - i
 	}
 	for _, a := range p.policy.Containers {
 		for _, b := range p.policy.Containers {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -21,12 +22,56 @@ type Object struct {
 	metadata, spec      map[string]any
 }
 
+// Objects returns the objects of all documents.
+func Objects(docs []*Document) (all []*Object) {
+	for _, d := range docs {
+		all = append(all, d.Objects...)
+	}
+	return all
+}
+
 // Workload is an object that makes pods.
 type Workload struct {
 	*Object
 	Template *yaml.Node // the mapping with the pod's metadata and spec
 	Pod      corev1.PodTemplateSpec
 	Replicas int32 // 1 where nothing is said; 0 for kinds that have none
+}
+
+// Job reports whether the pods end when their work is done.
+func (w *Workload) Job() bool { return w.Kind == "Job" || w.Kind == "CronJob" }
+
+// Containers returns all containers, those that start first before the others.
+func (w *Workload) Containers() []*corev1.Container {
+	var out []*corev1.Container
+	for _, list := range [][]corev1.Container{w.Pod.Spec.InitContainers, w.Pod.Spec.Containers} {
+		for i := range list {
+			out = append(out, &list[i])
+		}
+	}
+	return out
+}
+
+// Regular returns the containers that are no init containers.
+func (w *Workload) Regular() []*corev1.Container {
+	return w.Containers()[len(w.Pod.Spec.InitContainers):]
+}
+
+// Sidecars returns the native sidecars in init order.
+func (w *Workload) Sidecars() []*corev1.Container {
+	return slices.DeleteFunc(w.Containers()[:len(w.Pod.Spec.InitContainers)], func(c *corev1.Container) bool {
+		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
+	})
+}
+
+// Named returns the container of that name, nil where there is none.
+func (w *Workload) Named(name string) *corev1.Container {
+	for _, c := range w.Containers() {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
 }
 
 // templates says where each kind keeps its pod template.
