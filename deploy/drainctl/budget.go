@@ -62,7 +62,7 @@ beside the formula that people calculate with. It computes with the agent's own 
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "manifest, directory of manifests, or - for standard input (repeatable)")
+	filesFlag(cmd, &files)
 	cmd.Flags().BoolVar(&presets, "presets", false, "list the presets, with the source of each number")
 	return cmd
 }

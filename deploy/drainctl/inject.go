@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	udiff "github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
 
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
@@ -82,7 +81,7 @@ put there, so the same command changes nothing; uninject takes everything back. 
 }
 
 func fileFlags(cmd *cobra.Command, files *[]string, inPlace, asDiff *bool) {
-	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "manifest, directory of manifests, or - for standard input (repeatable)")
+	filesFlag(cmd, files)
 	cmd.Flags().BoolVarP(inPlace, "write", "w", false, "write the files in place instead of to standard output")
 	cmd.Flags().BoolVar(asDiff, "diff", false, "show a unified diff instead")
 	cmd.MarkFlagsMutuallyExclusive("write", "diff")
@@ -137,8 +136,4 @@ func uninjectCommand() *cobra.Command {
 	}
 	fileFlags(cmd, &files, &inPlace, &asDiff)
 	return cmd
-}
-
-func unified(before, after file) string {
-	return udiff.Unified("a/"+before.name, "b/"+after.name, string(before.text), string(after.text))
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -44,15 +44,13 @@ Exit codes: 0 nothing of that severity, 1 flags or manifests that cannot be read
 			if err := errors.Join(append(errs, report(cmd.OutOrStdout(), output, found))...); err != nil {
 				return err
 			}
-			for _, f := range found {
-				if f.Severity >= fails {
-					return errFindings
-				}
+			if slices.ContainsFunc(found, func(f lint.Finding) bool { return f.Severity >= fails }) {
+				return errFindings
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "manifest, directory of manifests, or - for standard input (repeatable)")
+	filesFlag(cmd, &files)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.Flags().StringVar(&failOn, "fail-on", "warning", "least severity that fails: advice, warning or error")
 	return cmd
@@ -61,13 +59,7 @@ Exit codes: 0 nothing of that severity, 1 flags or manifests that cannot be read
 func report(w io.Writer, output string, found []lint.Finding) error {
 	switch output {
 	case "json":
-		if found == nil {
-			found = []lint.Finding{}
-		}
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(found)
+		return encodeJSON(w, append([]lint.Finding{}, found...)) // [], not null
 	case "text":
 		for _, f := range found {
 			fmt.Fprintf(w, "%s:%d: %s %s: %s\n", f.File, f.Line, f.Severity, f.Rule, f.Object)

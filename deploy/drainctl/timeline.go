@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,31 +21,29 @@ import (
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/rollout"
 )
 
-// source is where timelines are read from.
+// source is where timelines are read from, and how they are written.
 type source struct {
-	files              []string
-	selector           string
-	pods               []string
-	namespace, context string
-	kubectl            string
-	container          string
-	follow             bool
-	width              int
-	ascii              bool
-	output             string
+	selector, namespace string
+	pods, files, more   []string // more are arguments for kubectl
+	follow, ascii       bool
+	width               int
+	output              string
 }
 
 func timelineCommand() *cobra.Command {
 	var s source
 	cmd := &cobra.Command{
-		Use:   "timeline [FILE|-]...",
+		Use:   "timeline [FILE|-]... [-- KUBECTL-ARGUMENT...]",
 		Short: "Draw drains from the agent's log",
 		Long: `Reads the agents' logs from files, standard input, or the cluster (kubectl logs), passes over every line that is not theirs, and
 draws each drain; with several drains a table over the rollout follows. A pod's log goes with the pod: follow it (-f) while it stops,
-or read from where logs are collected.`,
-		Example: "  kubectl logs web-1 -c drain-agent | drainctl timeline\n  drainctl timeline -f -l app=web\n  drainctl timeline -o html logs/*.jsonl > rollout.html",
+or read from where logs are collected. What stands behind -- is for kubectl.`,
+		Example: "  kubectl logs web-1 -c drain-agent | drainctl timeline\n  drainctl timeline -f -l app=web\n  drainctl timeline -f -p web-1 -- --context=production\n  drainctl timeline -o html logs/*.jsonl > rollout.html",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.files = args
+			if at := cmd.ArgsLenAtDash(); at >= 0 {
+				s.files, s.more = args[:at], args[at:]
+			}
 			return s.run(cmd)
 		},
 	}
@@ -52,9 +51,6 @@ or read from where logs are collected.`,
 	fl.StringVarP(&s.selector, "selector", "l", "", "read the pods with these labels, through kubectl")
 	fl.StringArrayVarP(&s.pods, "pod", "p", nil, "read this pod, through kubectl (repeatable)")
 	fl.StringVarP(&s.namespace, "namespace", "n", "", "namespace of the pods")
-	fl.StringVar(&s.context, "context", "", "kubectl context")
-	fl.StringVar(&s.kubectl, "kubectl", "kubectl", "kubectl to call")
-	fl.StringVarP(&s.container, "container", "c", inject.AgentContainer, "container of the agent")
 	fl.BoolVarP(&s.follow, "follow", "f", false, "follow the logs: every event as it comes, a drawing with each verdict")
 	fl.StringVarP(&s.output, "output", "o", "text", "text (drawings and table), table, json or html (one page that needs nothing else)")
 	fl.IntVar(&s.width, "width", 100, "columns of a drawing")
@@ -74,101 +70,84 @@ func (s *source) run(cmd *cobra.Command) error {
 	if s.follow {
 		reader.Line = func(pod string, line timeline.Line) { fmt.Fprintf(out, "%s %s\n", pod, line.Text()) }
 		reader.Done = func(d *rollout.Drain) { _ = s.drawOne(out, d) } // a terminal that is gone ends the command by SIGPIPE
+		if s.output == "text" {
+			write = rollout.Table
+		}
 	}
-	ctx := cmd.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	unread := s.read(ctx, reader, cmd.InOrStdin())
+	unread := s.read(cmd.Context(), reader, cmd.InOrStdin())
 	drains := reader.Drains()
-	switch {
-	case len(drains) == 0 && unread != nil:
-		return unread
-	case len(drains) == 0:
-		return errors.New("no line of a drain in these logs: the agent writes them when a pod stops (--log-format=json)")
+	if len(drains) > 0 {
+		return errors.Join(write(out, drains), unread) // a pod that is gone does not hide the others
 	}
-	if s.follow && s.output == "text" {
-		write = rollout.Table
+	if unread == nil {
+		unread = errors.New("no line of a drain in these logs: the agent writes them when a pod stops (--log-format=json)")
 	}
-	return errors.Join(write(out, drains), unread) // a pod that is gone does not hide the others
+	return unread
 }
 
 func (s *source) read(ctx context.Context, reader *rollout.Reader, stdin io.Reader) error {
-	if s.selector != "" || len(s.pods) > 0 {
-		if len(s.files) > 0 {
-			return errors.New("files and pods at once: name files, or say --selector or --pod")
-		}
+	switch cluster := s.selector != "" || len(s.pods) > 0; {
+	case cluster && len(s.files) > 0:
+		return errors.New("files and pods at once: name files, or say --selector or --pod")
+	case cluster:
 		return s.readCluster(ctx, reader)
-	}
-	if len(s.files) == 0 {
+	case len(s.files) == 0:
 		s.files = []string{"-"}
 	}
 	for _, name := range s.files {
-		if name == "-" {
-			if err := reader.Read("stdin", stdin); err != nil {
-				return fmt.Errorf("read standard input: %w", err)
+		log, pod := stdin, "stdin"
+		if name != "-" {
+			file, err := os.Open(name)
+			if err != nil {
+				return err
 			}
-			continue
+			defer file.Close()
+			log, pod = file, strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))
 		}
-		if err := readLog(reader, name); err != nil {
-			return err
+		if err := reader.Read(pod, log); err != nil {
+			return fmt.Errorf("read %s: %w", pod, err)
 		}
 	}
 	return nil
 }
 
-func readLog(reader *rollout.Reader, name string) error {
-	log, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	if err := reader.Read(strings.TrimSuffix(filepath.Base(name), filepath.Ext(name)), log); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	return nil
-}
-
-// readCluster runs kubectl logs, once for the selector and once for each pod, all at the same time. What kubectl complains of
-// is part of the error.
+// readCluster runs kubectl logs, once for the selector and once for each pod, all at the same time.
 func (s *source) readCluster(ctx context.Context, reader *rollout.Reader) error {
-	targets := [][]string{}
+	var targets [][]string
 	if s.selector != "" {
 		targets = append(targets, []string{"--selector=" + s.selector, "--max-log-requests=200"})
 	}
 	for _, pod := range s.pods {
 		targets = append(targets, []string{"pod/" + strings.TrimPrefix(pod, "pod/")})
 	}
+	all := []string{"logs", "--prefix", "--tail=-1", "--container=" + inject.AgentContainer, "--follow=" + strconv.FormatBool(s.follow)}
+	if s.namespace != "" {
+		all = append(all, "--namespace="+s.namespace)
+	}
 	var running sync.WaitGroup
 	errs := make([]error, len(targets))
 	for i, target := range targets {
-		args := append([]string{"logs", "--prefix", "--tail=-1", "--container=" + s.container, "--follow=" + strconv.FormatBool(s.follow)}, target...)
-		if s.namespace != "" {
-			args = append(args, "--namespace="+s.namespace)
-		}
-		if s.context != "" {
-			args = append(args, "--context="+s.context)
-		}
-		running.Go(func() { errs[i] = s.kubectlLogs(ctx, reader, args) })
+		running.Go(func() { errs[i] = kubectl(ctx, reader, slices.Concat(all, target, s.more)) })
 	}
 	running.Wait()
 	return errors.Join(errs...)
 }
 
-func (s *source) kubectlLogs(ctx context.Context, reader *rollout.Reader, args []string) error {
-	kubectl := exec.CommandContext(ctx, s.kubectl, args...)
+// kubectl reads what kubectl prints. What it complains of is part of the error.
+func kubectl(ctx context.Context, reader *rollout.Reader, args []string) error {
+	cmd := exec.CommandContext(ctx, "kubectl", args...)
 	var said strings.Builder
-	kubectl.Stderr = &said
-	lines, err := kubectl.StdoutPipe()
+	cmd.Stderr = &said
+	lines, err := cmd.StdoutPipe()
 	if err == nil {
-		err = kubectl.Start()
+		err = cmd.Start()
 	}
 	if err != nil {
 		return err
 	}
 	err = reader.Read("pod", lines)
-	if ended := kubectl.Wait(); ended != nil {
-		err = fmt.Errorf("%s %s: %w: %s", s.kubectl, strings.Join(args, " "), ended, strings.TrimSpace(said.String()))
+	if ended := cmd.Wait(); ended != nil {
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), ended, strings.TrimSpace(said.String()))
 	}
 	return err
 }
@@ -195,8 +174,12 @@ func (s *source) draw(w io.Writer, drains []*rollout.Drain) error {
 }
 
 func writeJSON(w io.Writer, drains []*rollout.Drain) error {
+	return encodeJSON(w, map[string]any{"drains": drains, "rollout": rollout.Summarise(drains)})
+}
+
+func encodeJSON(w io.Writer, value any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(map[string]any{"drains": drains, "rollout": rollout.Summarise(drains)})
+	return enc.Encode(value)
 }

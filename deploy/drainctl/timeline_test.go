@@ -50,35 +50,36 @@ func TestTimelineAsJSON(t *testing.T) {
 }
 
 // fakeKubectl writes a kubectl that prints the golden log as pod web-1, mixed with another pod's, and what it was asked.
-func fakeKubectl(t *testing.T, fails bool) (path, asked string) {
+func fakeKubectl(t *testing.T, fails bool) (asked string) {
 	t.Helper()
 	dir := t.TempDir()
 	log, err := filepath.Abs(golden)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, asked = filepath.Join(dir, "kubectl"), filepath.Join(dir, "asked")
+	asked = filepath.Join(dir, "asked")
 	script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >> %s\nwhile read -r line; do\n  printf '[pod/web-1/drain-agent] %%s\\n[pod/web-2/drain-agent] %%s\\n' \"$line\" \"$line\"\ndone < %s\n", asked, log)
 	if fails {
 		script += "echo pod web-3 is gone >&2\nexit 1\n"
 	}
-	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return path, asked
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return asked
 }
 
 func TestTimelineThroughKubectl(t *testing.T) {
-	kubectl, asked := fakeKubectl(t, false)
-	code, out, said := drainctl(t, "", "timeline", "--kubectl="+kubectl, "-l", "app=web", "-n", "shop", "-f", "--width=80")
+	asked := fakeKubectl(t, false)
+	code, out, said := drainctl(t, "", "timeline", "-l", "app=web", "-n", "shop", "-f", "--width=80", "--", "--context=east")
 	if code != exitOK || !strings.Contains(out, "4 pod stops, 2 without a verdict") || strings.Count(out, "pod web-2\n") != 2 || !strings.Contains(out, "web-1 ") {
 		t.Errorf("%d %s\n%s", code, said, out)
 	}
-	if got := readText(t, asked); !strings.Contains(got, "logs --prefix --tail=-1 --container=drain-agent --follow=true --selector=app=web --max-log-requests=200 --namespace=shop") {
+	if got := readText(t, asked); !strings.Contains(got, "logs --prefix --tail=-1 --container=drain-agent --follow=true --namespace=shop --selector=app=web --max-log-requests=200 --context=east") {
 		t.Errorf("kubectl was asked %s", got)
 	}
-	kubectl, asked = fakeKubectl(t, true)
-	code, out, said = drainctl(t, "", "timeline", "--kubectl="+kubectl, "-p", "web-1", "-p", "pod/web-2", "-o", "table")
+	asked = fakeKubectl(t, true)
+	code, out, said = drainctl(t, "", "timeline", "-p", "web-1", "-p", "pod/web-2", "-o", "table")
 	if code != exitUsage || !strings.Contains(out, "pod stops") || !strings.Contains(said, "web-3 is gone") || strings.Count(readText(t, asked), "pod/web-") != 2 {
 		t.Errorf("a pod that is gone hides the others: %d %s\n%s", code, said, out)
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -381,39 +382,33 @@ func (e *Editor) write(out *strings.Builder, one edit, newline string) {
 	}
 }
 
+var (
+	marks  = regexp.MustCompile(`(?m)^ *# drain-agent: (begin|end)`)
+	marked = regexp.MustCompile(`(?ms)^ *` + beginMark + `\r?\n(.*?)^ *` + endMark + `(\r?\n|\z)`) // what was, what it became; the line end
+)
+
 // Restore takes back every edit in a text and reports whether there was one. The error says that the marks do not match.
 func Restore(text []byte) ([]byte, bool, error) {
-	if !bytes.Contains(text, []byte(beginMark)) {
-		return text, false, nil
-	}
-	var out bytes.Buffer
-	begun := 0 // the line of the open block
-	for i, line := range bytes.SplitAfter(text, []byte("\n")) {
-		trimmed := bytes.TrimLeft(line, " ")
-		switch {
-		case bytes.HasPrefix(trimmed, []byte(beginMark)):
-			if begun > 0 {
-				return nil, false, fmt.Errorf("line %d: %q inside the block of line %d: the marks of drainctl were changed", i+1, beginMark, begun)
-			}
-			begun = i + 1
-		case bytes.HasPrefix(trimmed, []byte(endMark)):
-			if begun == 0 {
-				return nil, false, fmt.Errorf("line %d: %q without a beginning: the marks of drainctl were changed", i+1, endMark)
-			}
-			begun = 0
-			if !bytes.HasSuffix(line, []byte("\n")) {
-				out.Truncate(len(bytes.TrimSuffix(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\r"))))
-			}
-		case begun > 0:
-			if was, ok := bytes.CutPrefix(trimmed, []byte(wasMark)); ok {
-				out.Write(was)
-			}
-		default:
-			out.Write(line)
+	all, edits := marks.FindAllSubmatchIndex(text, -1), marked.FindAllSubmatchIndex(text, -1)
+	for i, m := range all {
+		if begins := string(text[m[2]:m[3]]) == "begin"; begins != (i%2 == 0) || len(all) != 2*len(edits) && i == len(all)-1 {
+			return nil, false, fmt.Errorf("line %d: the marks of drainctl were changed: every %q needs one %q", 1+bytes.Count(text[:m[2]], []byte("\n")), beginMark, endMark)
 		}
 	}
-	if begun > 0 {
-		return nil, false, fmt.Errorf("line %d: %q without an end: the marks of drainctl were changed", begun, beginMark)
+	var out bytes.Buffer
+	at := 0
+	for _, m := range edits {
+		out.Write(text[at:m[0]])
+		for line := range bytes.Lines(text[m[2]:m[3]]) {
+			if was, ok := bytes.CutPrefix(bytes.TrimLeft(line, " "), []byte(wasMark)); ok {
+				out.Write(was)
+			}
+		}
+		if m[4] == m[5] { // the file's last line had no end
+			out.Truncate(len(bytes.TrimSuffix(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\r"))))
+		}
+		at = m[1]
 	}
-	return out.Bytes(), true, nil
+	out.Write(text[at:])
+	return out.Bytes(), len(edits) > 0, nil
 }

@@ -54,7 +54,7 @@ func TestErrorsNameFileLineAndDocument(t *testing.T) {
 }
 
 func TestMarksThatWereChangedAreAnError(t *testing.T) {
-	for _, text := range []string{"# drain-agent: begin\n", "# drain-agent: begin\n# drain-agent: begin\n# drain-agent: end\n", "# drain-agent: begin\n# drain-agent: end\n# drain-agent: end\n"} {
+	for _, text := range []string{"# drain-agent: begin\n", "# drain-agent: begin\n# drain-agent: begin\n# drain-agent: end\n", "# drain-agent: begin\n# drain-agent: end\n# drain-agent: end\n", "# drain-agent: end\n# drain-agent: begin\n# drain-agent: end\n# drain-agent: begin\n"} {
 		if _, _, err := manifest.Restore([]byte(text)); err == nil || !strings.Contains(err.Error(), "the marks of drainctl were changed") {
 			t.Errorf("%q: %v", text, err)
 		}
