@@ -165,7 +165,8 @@ func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
 	look := conductor.ProxyLook{
 		Errors:   s.Errors,
 		InFlight: s.InFlight, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
-		Rung: s.Rung, Took: s.Took, Failure: string(s.Failure), Live: drain.Up,
+		Age: s.Age, StatsAge: s.StatsAge, StatsEvery: s.StatsEvery,
+		Rung: s.Rung, Took: s.Took, Spared: s.Spared, Failure: string(s.Failure), Live: drain.Up,
 	}
 	if len(s.Demoted) > 0 {
 		look.Note = "rungs given up: " + strings.Join(s.Demoted, "; ")

@@ -23,7 +23,11 @@ type ProxyLook struct {
 	Rung    string        // which rung InFlight came from
 	Note    string        // something a person should know of this look, such as a rung given up
 	Took    time.Duration // what the look cost Envoy
-	Failure string        // kind of failure for the metrics; "" when none
+	Spared  time.Duration // the part of Took that the next look need not be put off for
+
+	Age, StatsAge time.Duration // how old InFlight is, and the other three counts
+	StatsEvery    time.Duration // how often they are read where that is more rarely than a look
+	Failure       string        // kind of failure for the metrics; "" when none
 }
 
 // Description is what is known of one Envoy process.

@@ -115,8 +115,13 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 		if look.Failure == refused {
 			described = c.cfg.World.Describe == nil
 		}
-		every := p.pace(look.Took, look.Failure)
-		reading := func(n drain.Count) drain.Reading { return drain.Reading{Count: n, At: at, Every: every} }
+		every := p.pace(look.Took-look.Spared, look.Failure)
+		reading := func(n drain.Count, age time.Duration) drain.Reading {
+			if age == 0 {
+				return drain.Reading{Count: n, At: at, Every: every}
+			}
+			return drain.Reading{Count: n, At: at - age, Every: max(every, look.StatsEvery)}
+		}
 		c.sawProxy(look)
 		if look.Note != "" && look.Note != note {
 			c.note(look.Note)
@@ -126,7 +131,7 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live})
 		}
 		c.deliver(message{classes: look.Classes, errors: look.Errors, Input: drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
-			InFlight: reading(look.InFlight), Conns: reading(look.Conns), NewConns: reading(look.NewConns), Requests: reading(look.Requests),
+			InFlight: reading(look.InFlight, look.Age), Conns: reading(look.Conns, look.StatsAge), NewConns: reading(look.NewConns, look.StatsAge), Requests: reading(look.Requests, look.StatsAge),
 		}}})
 	}
 }

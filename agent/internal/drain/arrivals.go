@@ -15,9 +15,10 @@ type Arrivals struct {
 // burst is how many known probes and scrapes may arrive in one burst without counting as traffic.
 func burst(p *Policy) float64 { return 2 + p.Background }
 
-// see takes a new reading of the counter. A counter that went backwards belongs to a new process: it starts anew.
+// see takes a new reading of the counter; one that was seen before says nothing. A counter that went backwards belongs to a new
+// process: it starts anew.
 func (a *Arrivals) see(p *Policy, s *State, r Reading) {
-	if !r.Known {
+	if !r.Known || a.Last.Known && r.At <= a.Last.At {
 		return
 	}
 	before := a.Last
@@ -44,7 +45,7 @@ func (a *Arrivals) see(p *Policy, s *State, r Reading) {
 func (s *State) seeRequests(p *Policy, r Reading) {
 	before := s.Requests.Last.At
 	s.Requests.see(p, s, r)
-	if s.Requests.LastAt == r.At && s.Empty && s.EmptySince <= before && s.Sockets.Conns.Fresh(s.Now) {
+	if s.Requests.Last.At > before && s.Requests.LastAt == r.At && s.Empty && s.EmptySince <= before && s.Sockets.Conns.Fresh(s.Now) {
 		s.Peers.arrived(p, s, r.At, 1)
 	}
 }

@@ -29,6 +29,7 @@ var moves = []struct {
 	{"proxy idle", func(w *world) { w.proxy, w.rqs, w.newConns = Known(0), Known(5), Known(5) }},
 	{"a connection comes", (*world).arrive},
 	{"Envoy is slow", func(w *world) { w.late[proxyPoller] = 60 * ms }},
+	{"statistics are dear", func(w *world) { w.rare = 700 * ms }},
 	{"sockets are slow", func(w *world) { w.late[socketPoller] = 60 * ms }},
 	{"app dies", func(w *world) { w.live[app] = Gone }},
 	{"proxy dies", func(w *world) { w.live[proxy], w.proxy = Gone, Count{} }},
@@ -99,6 +100,8 @@ func (w *world) fingerprint(seed maphash.Seed) uint64 {
 		times            [4]time.Duration
 		late, nextLook   [3]time.Duration
 		coming           [3]look
+		rare             time.Duration
+		stats            look
 		counts           [6]Count
 		live             [MaxContainers]Liveness
 		endsAfter, endAt [MaxContainers]time.Duration
@@ -108,7 +111,7 @@ func (w *world) fingerprint(seed maphash.Seed) uint64 {
 		w.policyID, w.s,
 		[4]time.Duration{w.now, w.nextPoll, w.wake, w.arrivedAt},
 		w.late, w.nextLook,
-		w.coming,
+		w.coming, w.rare, w.stats,
 		[6]Count{w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns},
 		w.live, w.endsAfter, w.endAt, w.actFails, w.exited,
 	})

@@ -411,3 +411,18 @@ func expect(t *testing.T, events, want []string) {
 		at += i
 	}
 }
+
+// While Envoy's statistics are not read anew each look repeats them; the request that they show once came once.
+func TestRepeatedReadingIsNoArrival(t *testing.T) {
+	w := newWorld(Defaults())
+	w.sockConns, w.sockNew = Known(0), Known(0)
+	w.rare = 700 * ms
+	w.run(10*sec, nil)
+	w.stop()
+	w.run(11*sec, nil)
+	w.rqs.N++ // on a connection that no look at the sockets saw
+	w.run(20*sec, nil)
+	if w.s.Peers.Count != 1 {
+		t.Errorf("%d new connections, want the one that brought the request\n%s", w.s.Peers.Count, strings.Join(w.events, "\n"))
+	}
+}

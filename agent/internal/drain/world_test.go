@@ -29,6 +29,8 @@ type world struct {
 	late           [3]time.Duration // per poller, from its look to its report
 	coming         [3]look          // looked at, not reported yet
 	nextLook       [3]time.Duration // not before: whoever answers slowly is asked rarely
+	rare           time.Duration    // the proxy's statistics are read no more often, only its hosts are
+	stats          look             // when they were read last
 	arrivedAt      time.Duration    // when the newest connection came
 	policyID       *Policy          // set by an exploration
 	fast           bool
@@ -45,6 +47,7 @@ type world struct {
 // look is what all sources said at one moment.
 type look struct {
 	at, due, every                                       time.Duration
+	zeroAt, statsAt                                      time.Duration // of a proxy that has nothing, and of its counters
 	proxy, app, conns, newConns, rqs, sockConns, sockNew Count
 }
 
@@ -131,14 +134,33 @@ func (w *world) poll() {
 		}
 		w.send(Input{Kind: Seen, Container: ID(i), Live: w.live[i]})
 	}
-	now := look{w.now, 0, 0, w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns, w.sockNew}
+	now := look{w.now, 0, 0, w.now, w.now, w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns, w.sockNew}
 	for poller, late := range w.late {
 		if w.coming[poller] == (look{}) && w.now >= w.nextLook[poller] {
-			now.due, now.every = w.now+late, max(w.every, 20*late)
-			w.coming[poller], w.nextLook[poller] = now, w.now+20*late
+			seen := now
+			seen.due, seen.every = w.now+late, max(w.every, 20*late)
+			if poller == proxyPoller {
+				seen = w.sparingly(seen)
+			}
+			w.coming[poller], w.nextLook[poller] = seen, w.now+20*late
 		}
 	}
 	w.report()
+}
+
+// sparingly replaces what the statistics say by what they said when they were read last. A zero is as old as they are; what the
+// hosts have is not.
+func (w *world) sparingly(now look) look {
+	if w.stats == (look{}) || w.now >= w.stats.at+w.rare {
+		w.stats = now
+		return now
+	}
+	now.statsAt, now.conns, now.newConns, now.rqs = w.stats.at, w.stats.conns, w.stats.newConns, w.stats.rqs
+	if now.proxy == Known(0) {
+		now.zeroAt, now.proxy = w.stats.at, w.stats.proxy
+	}
+	now.every = max(now.every, w.rare)
+	return now
 }
 
 // The pollers of a world.
@@ -170,12 +192,14 @@ func (w *world) report() {
 
 func (w *world) sampled(l look) Input {
 	return Input{Kind: ProxySampled, At: w.now, Proxy: ProxySample{
-		InFlight: l.reading(l.proxy), Conns: l.reading(l.conns), NewConns: l.reading(l.newConns), Requests: l.reading(l.rqs),
+		InFlight: l.dated(l.proxy, l.zeroAt), Conns: l.dated(l.conns, l.statsAt), NewConns: l.dated(l.newConns, l.statsAt), Requests: l.dated(l.rqs, l.statsAt),
 	}}
 }
 
-func (l look) reading(c Count) Reading {
-	return Reading{Count: c, At: l.at, Every: l.every}
+func (l look) reading(c Count) Reading { return l.dated(c, l.at) }
+
+func (l look) dated(c Count, at time.Duration) Reading {
+	return Reading{Count: c, At: at, Every: l.every}
 }
 
 // arrive lets one client connect and send a request that is over at once.

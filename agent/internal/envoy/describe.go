@@ -65,6 +65,7 @@ func (c *Client) describe(ctx context.Context) (Description, time.Duration, erro
 	}
 	d.InboundPorts, d.UpstreamPorts, d.Directed, d.Guessed = v.inboundPorts, v.upstreamPorts, v.directed, v.guessed
 	c.view, c.stale = v, false
+	c.total.allowance = allowance{} // what was read belongs to another view
 	return d, took, nil
 }
 

@@ -12,7 +12,8 @@
 // The first two are read together where both can be seen: hosts are cheap and survive Istio's stats filter, the http gauge sees requests that have no host yet.
 // A host's rq_active counts a proxied TCP connection as one (measured on 1.36.2, 1.39.3 and 1.40.0), so the first rung sees TCP too and the second does not.
 //
-// Envoy answers its admin interface on its main thread. Whoever calls [Client.Sample] waits at least 20 times [Sample.Took] before calling again, so that Envoy spends at most 5 % of that thread on us.
+// Envoy answers its admin interface on its main thread. Whoever calls [Client.Sample] waits at least 20 times [Sample.Took] less [Sample.Spared] before calling again, so that Envoy spends at most 5 % of that thread on the question for hosts.
+// Statistics cost Envoy a walk through all it has (57 ms for 107,000, measured on 1.40.0), so beside the hosts they are read for at most 1 % of its time while requests are under way, and 5 % when none is.
 // A rung that cannot be read once a second within these 5 % is demoted and named in [Sample.Demoted]; it comes back when nothing else is left.
 //
 // The package never logs and never retries a failed call: it returns what it saw. Unknown is never zero.

@@ -200,6 +200,45 @@ func TestDearRung(t *testing.T) {
 	}
 }
 
+// TestDearStatistics makes them cost 20 ms: while hosts have requests they are read for 1/100 of the time and their age is told;
+// without requests they are read at once, and a zero is as old as they are.
+func TestDearStatistics(t *testing.T) {
+	t.Parallel()
+	const cost = 20 * time.Millisecond
+	var reads atomic.Int64
+	slow := func(w http.ResponseWriter, _ *http.Request) {
+		reads.Add(1)
+		time.Sleep(cost) // slow on purpose: the fault itself is an Envoy that needs as long
+		fmt.Fprint(w, strings.Replace(gauges, `"value":2`, `"value":0`, 1))
+	}
+	server, c := serve(t, nil)
+	describe(t, c)
+	server.use(fake{"/stats?type=Gauges": slow})
+	c.Sample(t.Context())
+	began := time.Now()
+	for range 20 {
+		s := c.Sample(t.Context())
+		if s.InFlight != drain.Known(1) || s.Age != 0 || !s.Conns.Known || !s.NewConns.Known || !s.Requests.Known {
+			t.Fatalf("%+v", s)
+		}
+		if s.Spared == 0 && (s.StatsAge == 0 || s.StatsEvery < 100*cost) {
+			t.Errorf("statistics of age %v, read every %v", s.StatsAge, s.StatsEvery)
+		}
+	}
+	if n, may := reads.Load(), 1+int64(time.Since(began)/(100*cost)); n > may {
+		t.Errorf("%d readings in %v, want %d", n, time.Since(began), may)
+	}
+	server.use(fake{"/stats?type=Gauges": slow, "/clusters": text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))})
+	before := reads.Load()
+	if s := c.Sample(t.Context()); reads.Load() == before || s.InFlight != drain.Known(0) || s.Age != 0 || s.StatsAge != 0 {
+		t.Errorf("no request any more: %+v", s)
+	}
+	aged := until(t, c, "an aged zero", func(s envoy.Sample) bool { return s.StatsAge > 0 })
+	if aged.InFlight != drain.Known(0) || aged.Age != aged.StatsAge || aged.Rung != "clusters+http" {
+		t.Errorf("%+v", aged)
+	}
+}
+
 // TestHugeReply sends 100 MB of clusters that are not ours around one that is; reading it must not need the memory of it.
 func TestHugeReply(t *testing.T) {
 	cluster := `{"name":"other","host_statuses":[` + strings.Repeat(`{"stats":[{"name":"rq_active","value":"9","type":"GAUGE"}],"weight":1},`, 1000) + `{}]},`

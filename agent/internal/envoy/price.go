@@ -9,7 +9,7 @@ const (
 	share     = 20                     // whoever answers spends at most 1/20 of its time on us
 	tooDear   = time.Second / share    // what costs more cannot be read once a second
 	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share × its cost
-	statsPace = 250 * time.Millisecond // while hosts have requests the statistics cannot change the verdict, so they may be this old
+	statsPace = 250 * time.Millisecond // while hosts have requests the statistics cannot change the verdict, so they may be this old, or as old as allowance says
 	lookPace  = time.Second            // how often the listeners are compared
 	flushPace = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
 )
@@ -58,4 +58,40 @@ func (p *prices) demoted() []string {
 		}
 	}
 	return all
+}
+
+// allowance spaces the readings of the statistics where the hosts say most of what there is to say: Envoy walks through all its
+// statistics for each, and those of the hosts are read far more often.
+type allowance struct {
+	at   time.Time     // the newest reading
+	paid time.Time     // when the readings so far will have cost 1/20 of Envoy's time
+	cost time.Duration // of one reading, believed twofold of the one before at most
+}
+
+// due reports whether to read now: with requests under way for a fifth of the share, since nothing hangs on it; without, for all
+// of it and one reading ahead, because one proves zero and the next one that it stays.
+func (a *allowance) due(now time.Time, busy bool) bool {
+	if busy {
+		return now.Sub(a.at) >= a.every(busy)
+	}
+	return a.paid.Sub(now) <= share*a.cost
+}
+
+func (a *allowance) spent(now time.Time, took time.Duration) {
+	if a.cost > 0 {
+		took = min(took, 2*a.cost)
+	}
+	a.at, a.cost = now, took
+	if a.paid.Before(now) {
+		a.paid = now
+	}
+	a.paid = a.paid.Add(share * took)
+}
+
+// every is the longest time between two readings.
+func (a *allowance) every(busy bool) time.Duration {
+	if busy {
+		return max(statsPace, 5*share*a.cost)
+	}
+	return share * a.cost
 }

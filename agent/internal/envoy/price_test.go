@@ -44,3 +44,50 @@ func TestCounterNeverDecreases(t *testing.T) {
 		t.Errorf("unknown became %+v", got)
 	}
 }
+
+func TestAllowance(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	// read plays looks every 25 ms for a minute and returns the share of it that the statistics took, and the longest gap.
+	read := func(cost time.Duration, busy func(look int) bool) (share float64, gap time.Duration) {
+		var a allowance
+		start := time.Now()
+		spent, last := time.Duration(0), start
+		for look := range 2400 {
+			now := start.Add(time.Duration(look) * 25 * ms)
+			if a.due(now, busy(look)) {
+				a.spent(now, cost)
+				spent, gap, last = spent+cost, max(gap, now.Sub(last)), now
+			}
+		}
+		return spent.Seconds() / 60, gap
+	}
+	always, never, often := func(int) bool { return true }, func(int) bool { return false }, func(look int) bool { return look%2 == 0 }
+	for name, tt := range map[string]struct {
+		cost  time.Duration
+		busy  func(int) bool
+		share float64
+		gap   time.Duration
+	}{
+		"cheap and busy":         {1 * ms, always, 0.005, 250 * ms},
+		"cheap and idle":         {1 * ms, never, 0.05, 50 * ms},
+		"dear and busy":          {45 * ms, always, 0.011, 4500 * ms},
+		"dear and idle":          {45 * ms, never, 0.052, 925 * ms},
+		"dear, busy and idle":    {45 * ms, often, 0.052, 925 * ms},
+		"cheap, busy and idle":   {1 * ms, often, 0.05, 50 * ms},
+		"middling, and busy":     {10 * ms, always, 0.01, 1000 * ms},
+		"middling, now and then": {10 * ms, func(look int) bool { return look%40 != 0 }, 0.012, 1000 * ms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if share, gap := read(tt.cost, tt.busy); share > tt.share+0.0005 || gap > tt.gap {
+				t.Errorf("%.3f of Envoy's time and up to %v between two readings, want %.3f and %v", share, gap, tt.share, tt.gap)
+			}
+		})
+	}
+	var a allowance
+	a.spent(time.Now(), ms)
+	if a.spent(time.Now(), time.Second); a.cost != 2*ms {
+		t.Errorf("one slow answer is believed to cost %v", a.cost)
+	}
+}

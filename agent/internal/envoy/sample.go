@@ -14,9 +14,9 @@ import (
 
 // Sample is one reading of the ladder. A Count that is not Known could not be read: hidden, demoted or failed.
 type Sample struct {
-	InFlight drain.Count      // requests and proxied TCP connections inside Envoy that came from peers; read just now
-	Classes  map[string]int64 // the part of InFlight whose class can be told: "requests", "websocket", "upgrade", "tcp", "tls"; zeros are left out. Upgrades are as old as Conns
-	Conns    drain.Count      // open connections from peers; up to 250 ms old while InFlight is above zero, as are the two below
+	InFlight drain.Count      // requests and proxied TCP connections inside Envoy that came from peers
+	Classes  map[string]int64 // the part of InFlight whose class can be told: "requests", "websocket", "upgrade", "tcp", "tls"; zeros are left out
+	Conns    drain.Count      // open connections from peers
 	NewConns drain.Count      // connections from peers so far; never decreases
 	Requests drain.Count      // requests from peers so far; never decreases. Where http statistics are hidden, what reached the app
 	Errors   drain.Count      // requests that failed behind Envoy so far, of any protocol: 5xx and its gRPC twins, resets, connections that were refused, each try for itself; never decreases
@@ -25,7 +25,12 @@ type Sample struct {
 	Demoted []string // rungs given up, each with the reason
 	Changed bool     // Envoy's listeners or clusters changed since the last Describe or Sample: ports may have changed too, call Describe
 
-	Took    time.Duration // from asking to the end of the answer, all calls of this sample together. Wait 20 times as long before the next
+	StatsAge   time.Duration // how old Conns, NewConns, Requests and Classes' upgrades are; 0 when they were read just now
+	Age        time.Duration // how old InFlight is: StatsAge where the hosts have nothing and the statistics had to say so, else 0
+	StatsEvery time.Duration // the statistics are read again after this long at the latest; 0 when they are read each time
+
+	Took    time.Duration // from asking to the end of the answer, all calls of this sample together
+	Spared  time.Duration // the part of Took that rare readings pay for; wait 20 times as long as the rest before the next
 	Failure Failure       // why InFlight is unknown, "" when it is known or when nothing failed
 	Err     error         // with Failure
 }
@@ -115,8 +120,8 @@ func (r *reading) decide(hosts, http, conns drain.Count) {
 		apart += n
 	}
 	switch {
-	case hosts.Known && http.Known:
-		out.InFlight, out.Rung = drain.Known(apart+max(hosts.N-apart, http.N)), "clusters+http"
+	case hosts.Known && http.Known && (hosts.N == 0 || out.StatsAge == 0):
+		out.InFlight, out.Rung, out.Age = drain.Known(apart+max(hosts.N-apart, http.N)), "clusters+http", out.StatsAge
 	case hosts.Known:
 		out.InFlight, out.Rung = hosts, "clusters"
 	case http.Known && !r.c.view.blind:
@@ -188,32 +193,42 @@ func (r *reading) get(p *price, path string, read func(io.Reader) error) error {
 	return err
 }
 
-// stats reads the gauges and counters that are visible, unless hosts alone say all there is to say right now.
+// stats reads the gauges and counters that are visible, or repeats what they said while reading them again is not paid for. It
+// reads each time when the hosts say nothing.
 func (r *reading) stats(hosts drain.Count) (http, conns drain.Count, err error) {
-	c, v := r.c, r.c.view
-	t := &c.total
-	if hosts.Known && hosts.N > 0 && r.now.Sub(t.at) < statsPace {
-		r.out.Conns, r.out.NewConns = t.conns, t.opened.last
-		if v.requests != nil {
-			r.out.Requests = t.requests.last
-		}
-		return drain.Count{}, drain.Count{}, nil
+	t := &r.c.total
+	a, busy := &t.allowance, hosts.N > 0
+	if hosts.Known && !a.due(r.now, busy) {
+		r.out.StatsAge, r.out.StatsEvery = r.now.Sub(a.at), a.every(busy)
+		r.out.Conns, r.out.NewConns, r.out.Requests = t.conns, t.newConns, either(t.newRequests, r.out.Requests)
+		return t.http, t.conns, nil
 	}
-	t.at, t.conns, t.upgrades = r.now, drain.Count{}, drain.Count{}
+	before := r.out.Took
+	err = r.gather()
+	r.out.Conns, r.out.NewConns, r.out.Requests = t.conns, t.newConns, either(t.newRequests, r.out.Requests)
+	if took := r.out.Took - before; hosts.Known && err == nil {
+		a.spent(r.now, took)
+		r.out.StatsEvery, r.out.Spared = a.every(busy), took
+	}
+	return t.http, t.conns, err
+}
+
+// gather leaves in the totals what can be read of the statistics.
+func (r *reading) gather() error {
+	c, v, t := r.c, r.c.view, &r.c.total
+	t.http, t.conns, t.upgrades, t.newConns, t.newRequests = drain.Count{}, drain.Count{}, drain.Count{}, drain.Count{}, drain.Count{}
 	gauges, err := r.read(&c.price.gauges, "Gauges", v.gauges)
 	if gauges != nil {
-		http, conns = sum(gauges, v.http), sum(gauges, v.conns)
-		t.conns, r.out.Conns, t.upgrades = conns, conns, sum(gauges, v.upgrades)
+		t.http, t.conns, t.upgrades = sum(gauges, v.http), sum(gauges, v.conns), sum(gauges, v.upgrades)
 	}
 	if silent(err) {
-		return http, conns, err
+		return err
 	}
 	counters, errCounters := r.read(&c.price.counters, "Counters", v.counters)
 	if counters != nil {
-		r.out.NewConns = t.opened.count(sum(counters, v.opened))
-		r.out.Requests = either(t.requests.count(sum(counters, v.requests)), r.out.Requests)
+		t.newConns, t.newRequests = t.opened.count(sum(counters, v.opened)), t.requests.count(sum(counters, v.requests))
 	}
-	return http, conns, errors.Join(err, errCounters)
+	return errors.Join(err, errCounters)
 }
 
 func either(a, b drain.Count) drain.Count {

@@ -6,10 +6,11 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
-// totals are the counters as of the last time they were read.
+// totals are the statistics as of the last time they were read, and the counters since the beginning.
 type totals struct {
-	at                      time.Time
-	conns, upgrades         drain.Count
+	allowance               allowance
+	http, conns, upgrades   drain.Count
+	newConns, newRequests   drain.Count
 	opened, requests, hosts counter
 	errors                  counter
 }

@@ -1,0 +1,54 @@
+package conductor
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
+)
+
+// A zero that rests on statistics read before the drain proves nothing, however often it is repeated.
+func TestZeroIsAsOldAsItsStatistics(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		statsRead := time.Duration(-1) // when; as long as it is below zero, each look reads them
+		p.readProxy = func(context.Context) {
+			p.set(func() {
+				p.proxyLook.Age, p.proxyLook.StatsAge, p.proxyLook.StatsEvery = 0, 0, 0
+				if statsRead >= 0 {
+					age := p.now() - statsRead
+					p.proxyLook.Age, p.proxyLook.StatsAge, p.proxyLook.StatsEvery = age, age, 10*time.Second
+				}
+			})
+		}
+		p.inApp = drain.Known(1)
+		p.stopped()
+		p.pass(2 * time.Second)
+		p.set(func() { statsRead = p.now() })
+		p.pass(time.Second)
+		p.set(func() { p.inApp = drain.Known(0) })
+		p.until("settling", p.inPhase(drain.Settling))
+		p.pass(5 * time.Second)
+		if phase := p.c.Status().Phase; phase != drain.Settling.String() {
+			t.Errorf("in %s by a zero from before, want settling\n%s", phase, p.story())
+		}
+		p.set(func() { statsRead = p.now() })
+		p.pass(time.Second)
+		if got := p.c.Status().Phase; got == drain.Settling.String() {
+			t.Errorf("still %s with a zero from now\n%s", got, p.story())
+		}
+		p.code()
+	})
+}
+
+func TestRareReadingsPutNothingOff(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.proxyLook.InFlight, p.proxyLook.Spared = drain.Known(1), 9*time.Millisecond
+		p.readProxy = func(context.Context) { <-time.After(10 * time.Millisecond) }
+		p.stopped()
+		p.pass(10 * time.Second)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		wantEvery(t, "proxy", p.proxyReads, 25*time.Millisecond)
+	})
+}
