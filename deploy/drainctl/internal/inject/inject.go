@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,6 +90,9 @@ func tokensOf(name string, text []byte) map[string]string {
 
 func key(o *manifest.Object) string { return o.Kind + "/" + o.Namespace + "/" + o.Name }
 
+// directive tells kustomize what the editor knows by itself.
+var directive = regexp.MustCompile(`(?m)^ *\$patch:.*\n`)
+
 func document(d *manifest.Document, objects []*manifest.Object, tokens map[string]string, o Options) ([]byte, []Report, error) {
 	editor := manifest.NewEditor(d)
 	var reports []Report
@@ -113,7 +117,7 @@ func document(d *manifest.Document, objects []*manifest.Object, tokens map[strin
 			return nil, nil, d.At(w.Template, "%s %s: %w", w.Kind, w.Name, err)
 		}
 		var patch yaml.Node
-		if err := yaml.Unmarshal([]byte(p.podPatch(w)), &patch); err != nil {
+		if err := yaml.Unmarshal([]byte(directive.ReplaceAllString(p.podPatch(w), "")), &patch); err != nil {
 			return nil, nil, d.At(w.Template, "%s %s: the patch for it: %w", w.Kind, w.Name, err)
 		}
 		editor.Merge(w.Template, patch.Content[0], w.Kind+" "+w.Name)

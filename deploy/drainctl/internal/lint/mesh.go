@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -121,17 +122,14 @@ func uid1337(p *pod, c *corev1.Container, hit hitFunc) {
 	if c.Name == "istio-proxy" {
 		return
 	}
-	var ids []*int64
+	var user, group *int64
 	if s := p.spec.SecurityContext; s != nil {
-		ids = append(ids, s.RunAsUser, s.RunAsGroup)
+		user, group = s.RunAsUser, s.RunAsGroup
 	}
 	if s := c.SecurityContext; s != nil {
-		if s.RunAsUser != nil {
-			ids = append(ids[:0:0], s.RunAsUser)
-		}
-		ids = append(ids, s.RunAsGroup)
+		user, group = cmp.Or(s.RunAsUser, user), cmp.Or(s.RunAsGroup, group)
 	}
-	if slices.ContainsFunc(ids, func(id *int64) bool { return id != nil && *id == 1337 }) {
+	if user != nil && *user == 1337 || group != nil && *group == 1337 {
 		hit(nil, "runs as 1337, the proxy's own user or group")
 	}
 }

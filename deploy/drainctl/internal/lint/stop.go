@@ -61,10 +61,9 @@ func sleepOverGrace(p *pod, c *corev1.Container, hit hitFunc) {
 func (s *set) balancer(p *pod) (string, *manifest.Object) {
 	services := s.services(p)
 	for _, o := range services {
-		spec, _ := o.Value["spec"].(map[string]any)
 		kind := o.Annotations["service.beta.kubernetes.io/aws-load-balancer-type"]
 		switch {
-		case kind == "nlb" || kind == "nlb-ip" || kind == "external", spec["loadBalancerClass"] == "service.k8s.aws/nlb":
+		case kind == "nlb" || kind == "nlb-ip" || kind == "external", o.Spec()["loadBalancerClass"] == "service.k8s.aws/nlb":
 			return "nlb", o
 		case o.Annotations["cloud.google.com/neg"] != "", o.Annotations["cloud.google.com/l4-rbs"] != "":
 			return "gclb", o
@@ -74,11 +73,10 @@ func (s *set) balancer(p *pod) (string, *manifest.Object) {
 		if o.Kind != "Ingress" || o.Namespace != p.Namespace {
 			continue
 		}
-		spec, _ := o.Value["spec"].(map[string]any)
-		if spec["ingressClassName"] != "alb" && o.Annotations["kubernetes.io/ingress.class"] != "alb" && o.Annotations["alb.ingress.kubernetes.io/target-type"] == "" {
+		if o.Spec()["ingressClassName"] != "alb" && o.Annotations["kubernetes.io/ingress.class"] != "alb" && o.Annotations["alb.ingress.kubernetes.io/target-type"] == "" {
 			continue
 		}
-		text, _ := json.Marshal(spec) // values from JSON
+		text, _ := json.Marshal(o.Spec()) // values from JSON
 		if slices.ContainsFunc(services, func(service *manifest.Object) bool {
 			return strings.Contains(string(text), strconv.Quote(service.Name))
 		}) {
@@ -241,8 +239,7 @@ func jobNeverEnds(_ *set, p *pod, hit hitFunc) {
 }
 
 func publishNotReady(s *set, o *manifest.Object, hit hitFunc) {
-	spec, _ := o.Value["spec"].(map[string]any)
-	if spec["publishNotReadyAddresses"] == true && spec["clusterIP"] != "None" {
+	if o.Spec()["publishNotReadyAddresses"] == true && o.Spec()["clusterIP"] != "None" {
 		hit(manifest.Find(o.Node, "spec", "publishNotReadyAddresses"), "the endpoints of stopping pods stay ready to the very end")
 	}
 }

@@ -4,6 +4,7 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -168,33 +169,29 @@ func plain(value any) any {
 
 func text(v any) string { s, _ := v.(string); return s }
 
-// placedText is an error of the YAML library.
-var placedText = regexp.MustCompile(`(?s)^(?:yaml: )?(?:unmarshal errors:\s*)?(?:line (\d+): )?(.*)$`)
-
-// otherLine is a second place in such an error.
-var otherLine = regexp.MustCompile(`at line \d+`)
-
-// errLine finds the line in the YAML library's errors; it counts within the document.
-func errLine(err error) (line int, rest string) {
-	m := placedText.FindStringSubmatch(err.Error())
-	line, _ = strconv.Atoi(m[1])
-	return max(line, 1), m[2]
-}
+// lineNumber is a place in an error of the YAML library; it counts within the document.
+var lineNumber = regexp.MustCompile(`\bline \d+`)
 
 // problem places an error in the file.
 func (d *Document) problem(err error) error {
 	if _, placed := errors.AsType[*Error](err); placed {
 		return err
 	}
-	line, what := errLine(err)
-	what = otherLine.ReplaceAllStringFunc(what, func(at string) string {
-		n, _ := strconv.Atoi(strings.TrimPrefix(at, "at line "))
-		return fmt.Sprintf("at line %d", d.Line+n-1)
+	placed := &Error{File: d.File, Index: d.Index}
+	what := lineNumber.ReplaceAllStringFunc(err.Error(), func(at string) string {
+		n, _ := strconv.Atoi(strings.TrimPrefix(at, "line "))
+		placed.Line = cmp.Or(placed.Line, d.Line+n-1)
+		return fmt.Sprintf("line %d", d.Line+n-1)
 	})
+	placed.Line = cmp.Or(placed.Line, d.Line)
+	for _, said := range []string{"yaml: ", "unmarshal errors:\n  ", fmt.Sprintf("line %d: ", placed.Line)} {
+		what = strings.TrimPrefix(what, said)
+	}
 	if bytes.Contains(d.Text, []byte("{{")) {
 		what += "; it looks like a template: render it first (helm template, kustomize build)"
 	}
-	return &Error{File: d.File, Line: d.Line + line - 1, Index: d.Index, Err: errors.New(what)}
+	placed.Err = errors.New(what)
+	return placed
 }
 
 // At returns an error about a node of the document.

@@ -76,9 +76,9 @@ func (e *Editor) own(node *yaml.Node, kind yaml.Kind, what string) bool {
 	return false
 }
 
-// Merge merges a patch into a mapping of the document, as a strategic merge patch: what is not there is inserted, scalars and
-// what says "$patch: replace" are replaced, items of lists are known by their name. New items stand behind the item before them in
-// the patch, or first.
+// Merge merges a patch into a mapping of the document: what is not there is inserted; scalars, and hooks and probes, of which there
+// is one kind at a time, are replaced; items of lists are known by their name. New items stand behind the item before them in the
+// patch, or first.
 func (e *Editor) Merge(m, patch *yaml.Node, what string) {
 	if !e.own(m, yaml.MappingNode, what) {
 		return
@@ -88,13 +88,12 @@ func (e *Editor) Merge(m, patch *yaml.Node, what string) {
 		k, v := pair(m, key.Value)
 		what := what + "." + key.Value
 		switch {
-		case key.Value == "$patch":
 		case v == nil:
 			e.addKey(m, what, key, value)
 		case v.Kind == yaml.AliasNode || v.Anchor != "":
 			e.own(v, value.Kind, what)
 		case value.Kind == yaml.ScalarNode && value.Value == v.Value:
-		case value.Kind == yaml.ScalarNode, Find(value, "$patch") != nil, len(v.Content) == 0 && v.Kind != yaml.ScalarNode, v.Tag == "!!null":
+		case value.Kind == yaml.ScalarNode, key.Value == "preStop", key.Value == "startupProbe", len(v.Content) == 0 && v.Kind != yaml.ScalarNode, v.Tag == "!!null":
 			e.replace(m, what, k, v, key, value)
 		case value.Kind == yaml.SequenceNode:
 			e.mergeList(v, value, what)
@@ -118,7 +117,7 @@ func (e *Editor) mergeList(list, patch *yaml.Node, what string) {
 			continue
 		}
 		if e.inBraces(list) {
-			list.Content = slices.Insert(list.Content, behind, stripped(item))
+			list.Content = slices.Insert(list.Content, behind, item)
 			behind++
 			continue
 		}
@@ -139,7 +138,7 @@ func (e *Editor) addKey(m *yaml.Node, what string, key, value *yaml.Node) {
 	}
 	switch {
 	case e.inBraces(m):
-		m.Content = slices.Insert(m.Content, at, key, stripped(value))
+		m.Content = slices.Insert(m.Content, at, key, value)
 	case name:
 		e.insert(m.Content[at-1].Line, m.Content[at-2].Column-1, block(yaml.MappingNode, key, value))
 	default:
@@ -180,7 +179,7 @@ func (e *Editor) dash(item *yaml.Node) (line, indent int) {
 // replace puts a key and its value in the place of those that are there.
 func (e *Editor) replace(m *yaml.Node, what string, k, v, key, value *yaml.Node) {
 	if e.inBraces(m) {
-		*v = *stripped(value)
+		*v = *value
 		return
 	}
 	e.replaceLines(k.Line-1, k.Column-1, what, v, block(yaml.MappingNode, key, value))
@@ -245,26 +244,9 @@ func (e *Editor) unbrace(n *yaml.Node) {
 	}
 }
 
-// stripped is a patch without its directives.
-func stripped(patch *yaml.Node) *yaml.Node {
-	if patch.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(patch.Content); {
-			if patch.Content[i].Value == "$patch" {
-				patch.Content = slices.Delete(patch.Content, i, i+2)
-				continue
-			}
-			i += 2
-		}
-	}
-	for _, child := range patch.Content {
-		stripped(child)
-	}
-	return patch
-}
-
 // block writes nodes as a collection of that kind, in lines.
 func block(kind yaml.Kind, content ...*yaml.Node) []string {
-	return encoded(stripped(&yaml.Node{Kind: kind, Content: content}))
+	return encoded(&yaml.Node{Kind: kind, Content: content})
 }
 
 func encoded(n *yaml.Node) []string {

@@ -1,25 +1,25 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
 )
 
 // Object is one Kubernetes object.
 type Object struct {
-	Doc                 *Document
-	APIVersion, Kind    string
-	Name, Namespace     string
-	Annotations, Labels map[string]string
-	Node                *yaml.Node
-	Value               map[string]any // plain values, for kinds that we have no type of
-	Workload            *Workload      // nil for kinds without pods
-	metadata, spec      map[string]any
+	metav1.TypeMeta
+	metav1.ObjectMeta // as much of it as can be read
+	Doc               *Document
+	Node              *yaml.Node
+	Value             map[string]any // plain values, for kinds that we have no type of
+	Workload          *Workload      // nil for kinds without pods
 }
 
 // Objects returns the objects of all documents.
@@ -87,14 +87,10 @@ func templates() map[string][]string {
 func TemplatePath(kind string) []string { return templates()[kind] }
 
 func newObject(d *Document, node *yaml.Node, value map[string]any) (*Object, error) {
-	o := &Object{Doc: d, Node: node, Value: value, Kind: text(value["kind"]), APIVersion: text(value["apiVersion"])}
-	o.metadata, _ = value["metadata"].(map[string]any)
-	o.spec, _ = value["spec"].(map[string]any)
-	o.Name, o.Namespace = text(o.metadata["name"]), text(o.metadata["namespace"])
-	if o.Namespace == "" {
-		o.Namespace = "default"
-	}
-	o.Annotations, o.Labels = stringMap(o.metadata["annotations"]), stringMap(o.metadata["labels"])
+	o := &Object{Doc: d, Node: node, Value: value}
+	o.Kind, o.APIVersion = text(value["kind"]), text(value["apiVersion"])
+	_ = convert(value["metadata"], &o.ObjectMeta) // what is wrong in it is the API server's to say
+	o.Namespace = cmp.Or(o.Namespace, "default")
 	path, makesPods := templates()[o.Kind]
 	if !makesPods {
 		return o, nil
@@ -120,12 +116,18 @@ func newObject(d *Document, node *yaml.Node, value map[string]any) (*Object, err
 func replicas(o *Object) int32 {
 	switch o.Kind {
 	case "Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "Rollout":
-		if n, ok := o.spec["replicas"].(int); ok {
+		if n, ok := o.Spec()["replicas"].(int); ok {
 			return int32(min(max(n, 0), 1<<30)) // bounded
 		}
 		return 1
 	}
 	return 0
+}
+
+// Spec returns the object's spec as plain values.
+func (o *Object) Spec() map[string]any {
+	spec, _ := o.Value["spec"].(map[string]any)
+	return spec
 }
 
 // Into fills a typed object from this one.
@@ -137,15 +139,6 @@ func convert(from, to any) error {
 		return fmt.Errorf("turn into JSON: %v", err)
 	}
 	return kjson.UnmarshalCaseSensitivePreserveInts(raw, to) // keys as the API server reads them
-}
-
-func stringMap(v any) map[string]string {
-	m, _ := v.(map[string]any)
-	out := make(map[string]string, len(m))
-	for key, one := range m {
-		out[key] = fmt.Sprint(one)
-	}
-	return out
 }
 
 // pair finds a key of a mapping: the node of the key and the node of its value, nil where there is none.

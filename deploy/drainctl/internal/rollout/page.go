@@ -51,36 +51,29 @@ type fact struct {
 	Text string
 }
 
+// page is what the template gets.
 type page struct {
 	Summary
-	Charts        []chart
-	Ticks         []fact
-	Held, Outcome string
-	P50, P95, Max string
-	LateText      string
-	Phases        []string
+	Charts []chart
+	Ticks  []fact
+	Phases []string
 }
 
 // Page writes one HTML page that needs nothing else: no script, no font, no network.
 func Page(w io.Writer, drains []*Drain) error {
-	s := Summarise(drains)
 	whole := int64(1000)
 	for _, d := range drains {
 		whole = max(whole, total(d))
 	}
 	whole = min(whole, 1e9)
-	p := page{
-		Summary: s, Held: Counts(s.Held), Outcome: Counts(s.Outcomes),
-		P50: Seconds(s.P50MS), P95: Seconds(s.P95MS), Max: Seconds(s.LongestMS), LateText: fmt.Sprint(s.Late) + unread(s.LateUnread),
-		Phases: []string{"confirming", "holding", "announcing", "draining", "settling", "stopping"},
-	}
+	p := page{Summary: Summarise(drains), Phases: []string{"confirming", "holding", "announcing", "draining", "settling", "stopping"}}
 	for at, step := int64(0), tick(whole); at <= whole; at += step {
 		p.Ticks = append(p.Ticks, fact{x(at, whole), strconv.FormatFloat(float64(at)/1000, 'f', -1, 64) + " s"})
 	}
 	for _, d := range drains {
 		p.Charts = append(p.Charts, newChart(d, whole))
 	}
-	t, err := template.New("page").Parse(pageText)
+	t, err := template.New("page").Funcs(template.FuncMap{"counts": Counts[int], "seconds": Seconds}).Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("read the page's template: %w", err)
 	}

@@ -88,7 +88,7 @@ func Table(w io.Writer, drains []*Drain) error {
 	}
 	fmt.Fprintf(w, "outcome     %s\n", Counts(s.Outcomes))
 	fmt.Fprintf(w, "held by     %s\n", Counts(s.Held))
-	fmt.Fprintf(w, "lost        %d cut in flight, %d came after the first hook was answered%s\n\n", s.Cut, s.Late, unread(s.LateUnread))
+	fmt.Fprintf(w, "lost        %d cut in flight, came after the first hook was answered: %s\n\n", s.Cut, s.LateText())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POD\tSTART\tSTOP\tOUTCOME\tHELD LONGEST\tCUT\tLATE\tREASON")
 	for _, d := range drains {
@@ -98,11 +98,12 @@ func Table(w io.Writer, drains []*Drain) error {
 	return t.Flush()
 }
 
-func unread(n int) string {
-	if n == 0 {
-		return ""
+// LateText is the number of late arrivals, and in how many stops nobody could count them.
+func (s Summary) LateText() string {
+	if s.LateUnread == 0 {
+		return fmt.Sprint(s.Late)
 	}
-	return fmt.Sprintf(" (not countable in %d)", n)
+	return fmt.Sprintf("%d (not countable in %d)", s.Late, s.LateUnread)
 }
 
 // Row is one drain in a table; "?" stands for what nobody could read, "-" for nothing.
