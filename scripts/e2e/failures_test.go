@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/drain-agent/drain-agent/scripts/load/openloop"
 )
 
 // Row 7: where nobody can be saved, the agent must not make it worse: a pod with it stops as soon as one without it, and loses
@@ -23,7 +26,7 @@ func TestNoLaterThanWithoutAgent(t *testing.T) {
 	ownNode(t)
 	for _, way := range []struct {
 		name     string
-		underWay []time.Duration // none where the moment of the stop is kubelet's choice
+		underWay []time.Duration // when it begins; none where kubelet chooses the moment: a steady load instead
 		stop     func(*testing.T, corev1.Pod)
 	}{
 		{"force", []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}, func(t *testing.T, pod corev1.Pod) {
@@ -54,7 +57,7 @@ func scratch(w *workload) *workload {
 	})
 	app := w.container("app")
 	app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "scratch", MountPath: "/scratch"})
-	return w.replicas(1)
+	return w.replicas(2)
 }
 
 // overfill makes kubelet evict the pod with a grace of 1 s, as it does under disk pressure, and returns when it begins to.
@@ -69,8 +72,8 @@ func overfill(t *testing.T, pod corev1.Pod) {
 	})
 }
 
-// stopTime is the time from a stop to the end of the last process of a pod that has requests under way and one more that
-// never ends, and how many of them were lost.
+// stopTime is the time from a stop to the end of the last process of one of two pods, which has requests under way and one more
+// that never ends, and how many were lost.
 func stopTime(t *testing.T, w *workload, underWay []time.Duration, stop func(*testing.T, corev1.Pod)) (took time.Duration, lost int) {
 	t.Helper()
 	w.start(t)
@@ -79,11 +82,15 @@ func stopTime(t *testing.T, w *workload, underWay []time.Duration, stop func(*te
 	for _, container := range w.containers() {
 		processes = append(processes, mainProcess(t, status(pod, container.Name).ContainerID))
 	}
-	target := w.target(t)
+	target := net.JoinHostPort(pod.Status.PodIP, "8000")
 	stuck(t, target)
 	var answers []<-chan string
 	for _, takes := range underWay {
 		answers = append(answers, request(t, target, takes))
+	}
+	if underWay == nil {
+		load := begin(t, w, 50, openloop.Work{Share: 0.8, Takes: 20 * time.Millisecond}, openloop.Work{Share: 0.2, Takes: 500 * time.Millisecond})
+		defer func() { lost = load.Stop().Failed }()
 	}
 	stop(t, pod)
 	began := time.Now()

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/drain-agent/drain-agent/scripts/load/openloop"
 )
 
 // Row 5: whoever stops a pod, there is a clean verdict with its trigger in the pod's last status, and nothing is lost.
@@ -19,12 +17,7 @@ func TestEveryWayToStopAPod(t *testing.T) {
 	t.Parallel()
 	w := load(t, "native", namespace(t, "restricted")).start(t)
 	seen := watch(t, w.ns)
-	plan := mix(w.target(t))
-	plan.Rate, plan.Slow = 20, 0
-	load, err := openloop.Start(t.Context(), plan)
-	if err != nil {
-		t.Fatal(err)
-	}
+	load := begin(t, w, 20)
 	deployment := "deployment/" + w.deployment.Name
 	for _, way := range []struct {
 		name string
