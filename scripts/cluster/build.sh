@@ -25,13 +25,15 @@ version_flags() { # linker flags: what the binaries answer to --version, and wha
   done
 }
 
+cluster_built() { [[ -e $BIN/.complete ]]; }
+
 cluster_build() {
-  [[ ! -e $BIN/.complete ]] || { say "Kubernetes $KUBE_VERSION is built: $BIN"; return; }
+  ! cluster_built || { say "Kubernetes $KUBE_VERSION is built: $BIN"; return; }
   local source=$CACHE/src-$KUBE_VERSION
   mkdir -p "$source" "$BIN"
   exec 8>"$CACHE/build.lock"
   flock 8
-  [[ ! -e $BIN/.complete ]] || return 0
+  ! cluster_built || return 0
   say "compiling Kubernetes $KUBE_VERSION into $BIN (niced, once)"
   write_kube_module "$source"
   (cd "$source" && GOFLAGS=-mod=mod CGO_ENABLED=0 nice -n 15 go build -trimpath -gcflags=all=-dwarf=false \

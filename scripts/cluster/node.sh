@@ -72,6 +72,7 @@ prepare_machine() {
   # removed ("device or resource busy"). So the mount is made first, as iproute2 makes it.
   mkdir -p /run/netns
   mountpoint -q /run/netns || { mount --bind /run/netns /run/netns && mount --make-shared /run/netns; }
+  modprobe br_netfilter 2>/dev/null || true # built in, or checked before
   set_sysctl net/ipv4/ip_forward 1
   set_sysctl net/ipv4/conf/all/route_localnet 1   # NodePorts on 127.0.0.1
   set_sysctl net/bridge/bridge-nf-call-iptables 1 # services between pods of one bridge

@@ -39,11 +39,26 @@ cluster_check() {
   [[ $(uname -s) == Linux ]] || problems+=("Linux: this is $(uname -s)")
   ((EUID == 0)) || problems+=("root: this is user $EUID")
   command -v go >/dev/null || problems+=("go on PATH (https://go.dev/dl)")
-  [[ -d /sys/fs/cgroup/memory || -w /sys/fs/cgroup/cgroup.subtree_control ]] || problems+=("cgroups with the memory controller, writable, at /sys/fs/cgroup")
-  unshare --net --mount true 2>/dev/null || problems+=("the right to make network and mount namespaces (CAP_SYS_ADMIN)")
+  [[ -w /sys/fs/cgroup/memory || -w /sys/fs/cgroup/cgroup.subtree_control ]] || problems+=("cgroups with the memory controller, writable, at /sys/fs/cgroup")
+  [[ -w /proc/sys/net/ipv4/ip_forward ]] || problems+=("the right to change /proc/sys")
+  [[ -r /dev/kmsg ]] || problems+=("/dev/kmsg, which kubelet reads")
+  [[ -e /proc/sys/net/bridge ]] || modprobe --dry-run br_netfilter 2>/dev/null || problems+=("a kernel with br_netfilter")
+  if unshare --net --mount true 2>/dev/null; then check_kernel; else problems+=("the right to make network and mount namespaces (CAP_SYS_ADMIN)"); fi
   command -v apt-get >/dev/null || [[ -z $(missing_packages) ]] || problems+=("$(missing_packages | xargs), and there is no apt-get to install them")
   for port in 2379 6443 10250; do
     running_pid apiserver >/dev/null || ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || problems+=("port $port: something else listens there")
   done
   ((${#problems[@]} == 0)) || { printf 'cluster: a node cannot run here, it needs %s\n' "${problems[@]}" >&2; exit 1; }
 }
+
+# What pods and kube-proxy ask of the kernel, tried in namespaces of its own; what has no tool yet is not tried.
+check_kernel() {
+  mkdir -p "$STATE"
+  ! command -v ip >/dev/null || apart 'ip link add name a type bridge && ip link add name b type veth peer name c' || problems+=("a kernel with bridge and veth devices")
+  ! command -v iptables >/dev/null || apart 'iptables -t nat -A POSTROUTING -m comment --comment x -m conntrack --ctstate NEW -m mark --mark 1 \
+    -m statistic --mode random --probability 0.5 -j MASQUERADE && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -p tcp -j DNAT --to 127.0.0.1' ||
+    problems+=("a kernel with iptables' nat table and the matches of kube-proxy")
+  apart "mount -t tmpfs tmpfs '$STATE' && cd '$STATE' && mkdir l u w m && mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m" ||
+    problems+=("a kernel with overlayfs")
+}
+apart() { unshare --net --mount sh -c "$1" >/dev/null 2>&1; } # COMMANDS
