@@ -93,7 +93,8 @@ func (e *Editor) Merge(m, patch *yaml.Node, what string) {
 		case v.Kind == yaml.AliasNode || v.Anchor != "":
 			e.own(v, value.Kind, what)
 		case value.Kind == yaml.ScalarNode && value.Value == v.Value:
-		case value.Kind == yaml.ScalarNode, key.Value == "preStop", key.Value == "startupProbe", len(v.Content) == 0 && v.Kind != yaml.ScalarNode, v.Tag == "!!null":
+		case value.Kind == yaml.SequenceNode && Find(value.Content[0], "name") == nil, // nothing to know its items by
+			value.Kind == yaml.ScalarNode, key.Value == "preStop", key.Value == "startupProbe", len(v.Content) == 0 && v.Kind != yaml.ScalarNode, v.Tag == "!!null":
 			e.replace(m, what, k, v, key, value)
 		case value.Kind == yaml.SequenceNode:
 			e.mergeList(v, value, what)

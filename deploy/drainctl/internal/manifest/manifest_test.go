@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
 )
 
@@ -57,6 +59,53 @@ func TestMarksThatWereChangedAreAnError(t *testing.T) {
 	for _, text := range []string{"# drain-agent: begin\n", "# drain-agent: begin\n# drain-agent: begin\n# drain-agent: end\n", "# drain-agent: begin\n# drain-agent: end\n# drain-agent: end\n", "# drain-agent: end\n# drain-agent: begin\n# drain-agent: end\n# drain-agent: begin\n"} {
 		if _, _, err := manifest.Restore([]byte(text)); err == nil || !strings.Contains(err.Error(), "the marks of drainctl were changed") {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	for name, test := range map[string]struct{ text, patch, want string }{
+		"new items stand behind the one before them in the patch": {
+			"kind: x\nlist:\n- name: a\n- name: b\n", "list: [{name: a, x: 1}, {name: n}, {name: b, y: 2}]",
+			"kind: x\nlist:\n- name: a\n  x: 1\n- {name: n}\n- name: b\n  y: 2\n",
+		},
+		"and at the head": {"kind: x\nlist:\n# of a\n- name: a\n", "list: [{name: n}]", "kind: x\nlist:\n- {name: n}\n# of a\n- name: a\n"},
+		"lists without names are replaced": {
+			"kind: x\na:\n  name: v\n  items:\n  - path: b\n", "a: {items: [{path: c}]}", "kind: x\na:\n  name: v\n  items: [{path: c}]\n",
+		},
+		"a whole document in braces, and what follows it": {
+			"{\"kind\": \"x\", \"a\": {\"b\": 1}} # here\n# there\n...\n", "a: {b: 2}", "# here\n\"kind\": \"x\"\n\"a\":\n  \"b\": 2\n# there\n...\n",
+		},
+		"a brace that closes at the left": {"kind: x\na: {b: 1,\n  c: 2\n}\nd: 3\n", "a: {e: 4}", "kind: x\na:\n  e: 4\n  b: 1\n  c: 2\nd: 3\n"},
+		"what is there already":           {"kind: x\na: 1 # one\nb: [{name: c, d: {}}]\n", "{a: 1}", "kind: x\na: 1 # one\nb: [{name: c, d: {}}]\n"},
+		"no end of the last line":         {"kind: x\nname: y", "a: 1", "kind: x\nname: y\na: 1"},
+	} {
+		docs, err := manifest.Parse("f", []byte(test.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var patch yaml.Node
+		if err := yaml.Unmarshal([]byte(test.patch), &patch); err != nil {
+			t.Fatal(err)
+		}
+		editor := manifest.NewEditor(docs[0])
+		editor.Merge(docs[0].Objects[0].Node, patch.Content[0], "it")
+		out, err := editor.Apply()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var got strings.Builder
+		for line := range strings.Lines(string(out)) {
+			if !strings.Contains(line, "# drain-agent: ") {
+				got.WriteString(line)
+			}
+		}
+		if strings.TrimSuffix(got.String(), "\n") != strings.TrimSuffix(test.want, "\n") {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got.String(), test.want)
+		}
+		if back, _, err := manifest.Restore(out); err != nil || string(back) != test.text {
+			t.Errorf("%s: taken back: %q, %v", name, back, err)
 		}
 	}
 }
