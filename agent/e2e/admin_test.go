@@ -80,7 +80,7 @@ func TestAdminAnswersNonsense(t *testing.T) {
 					})
 				},
 			})
-			u.mustServe("before", u.fresh(context.Background(), "/work?ms=1"))
+			u.until("envoy serves", func() bool { return u.fresh(context.Background(), "/work?ms=1").status == http.StatusOK })
 			u.stop()
 			v := u.verdict("deadline")
 			if v.HeldLongest != "proxy unreadable" {

@@ -61,7 +61,11 @@ func TestPodStopWhileOneHookIsHeld(t *testing.T) {
 func TestAgentAloneIsStopped(t *testing.T) {
 	before := map[string]func(u *under){
 		"serving":     func(*under) {},
-		"maintenance": func(u *under) { u.operate("drain", "--reason=test"); u.phase("maintenance", 1) },
+		"maintenance": func(u *under) {
+			u.operate("drain", "--reason=test")
+			u.phase("maintenance", 1)
+			u.until("envoy drains", func() bool { return u.admin("/ready") == "DRAINING" })
+		},
 		"draining": func(u *under) {
 			go u.call(context.Background(), "app")
 			go u.call(context.Background(), "proxy")

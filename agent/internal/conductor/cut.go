@@ -12,7 +12,7 @@ import (
 type load struct {
 	drain.Reading
 	classes map[string]int64 // the part whose class the source tells
-	errors  drain.Count      // what had failed behind the proxy by then
+	errors  drain.Count      // what had failed behind the proxy by then, as far as was known
 }
 
 const (
@@ -26,7 +26,8 @@ type cuts struct {
 	apps  map[int]load      // by source
 	alive map[drain.ID]load // the proxy's, when that container was last seen to be there: its end breaks that off at once
 
-	before drain.Count // errors at the first look at the proxy after the stop began
+	errors drain.Reading // the newest that could be read; another rung may say what is in flight when theirs is given up
+	before drain.Count   // errors at the first look at the proxy after the stop began
 }
 
 func newCuts() cuts {
@@ -38,7 +39,10 @@ func (k *cuts) note(m message) {
 	switch m.Kind {
 	case drain.ProxySampled:
 		if m.Proxy.InFlight.Known {
-			k.proxy = load{m.Proxy.InFlight, m.classes, m.errors}
+			if m.errors.Known {
+				k.errors = drain.Reading{Count: m.errors, At: m.Proxy.InFlight.At}
+			}
+			k.proxy = load{m.Proxy.InFlight, m.classes, k.errors.Count}
 			if !k.before.Known {
 				k.before = m.errors
 			}
@@ -53,6 +57,14 @@ func (k *cuts) note(m message) {
 		}
 	default:
 	}
+}
+
+// seenAt is when both what the proxy had in flight and what had failed behind it were read last.
+func (k *cuts) seenAt() time.Duration {
+	if k.errors.Known {
+		return min(k.proxy.At, k.errors.At)
+	}
+	return k.proxy.At
 }
 
 // cut names what was in flight in each process when it ended, or now where that is not seen: the container, and the class

@@ -2,6 +2,8 @@ package conductor
 
 import (
 	"maps"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -151,4 +153,29 @@ func TestObserveModeNamesWhatFailed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Envoy's errors come from one rung only. When that is given up in mid-stop, what it said last still counts, and its age is told.
+func TestErrorsReadOnceStayKnown(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.cfg.Policy.Observe = true
+		p.cfg.Policy.Containers[proxy].Sleep = 5 * time.Second
+		p.cfg.World.Apps, p.cfg.Policy.Sources = nil, nil
+		p.proxyLook.Errors = drain.Known(7)
+		p.appEnds = func() { p.proxyLook.Errors = drain.Known(17) }
+		p.stopped()
+		p.pass(2 * time.Second)
+		p.set(func() { p.proxyLook.Errors = drain.Count{} })
+		p.code()
+		if v := p.verdict(); !maps.Equal(v.Cut, map[string]int64{"proxy errors": 10}) {
+			t.Errorf("cut %v, want the ten errors that were seen\n%s", v.Cut, p.story())
+		}
+		ago := regexp.MustCompile(`read last (\d+) ms ago`).FindStringSubmatch(p.story())
+		if len(ago) != 2 {
+			t.Fatalf("no word of the last look\n%s", p.story())
+		}
+		if ms, _ := strconv.Atoi(ago[1]); ms < 1000 {
+			t.Errorf("errors were read %d ms ago, want the seconds since their rung was given up", ms)
+		}
+	})
 }
