@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -365,33 +364,41 @@ func (e *Editor) write(out *strings.Builder, one edit, newline string) {
 	}
 }
 
-var (
-	marks  = regexp.MustCompile(`(?m)^ *# drain-agent: (begin|end)`)
-	marked = regexp.MustCompile(`(?ms)^ *` + beginMark + `\r?\n(.*?)^ *` + endMark + `(\r?\n|\z)`) // what was, what it became; the line end
-)
-
 // Restore takes back every edit in a text and reports whether there was one. The error says that the marks do not match.
 func Restore(text []byte) ([]byte, bool, error) {
-	all, edits := marks.FindAllSubmatchIndex(text, -1), marked.FindAllSubmatchIndex(text, -1)
-	for i, m := range all {
-		if begins := string(text[m[2]:m[3]]) == "begin"; begins != (i%2 == 0) || len(all) != 2*len(edits) && i == len(all)-1 {
-			return nil, false, fmt.Errorf("line %d: the marks of drainctl were changed: every %q needs one %q", 1+bytes.Count(text[:m[2]], []byte("\n")), beginMark, endMark)
-		}
+	if !bytes.Contains(text, []byte("# drain-agent: ")) {
+		return text, false, nil
 	}
 	var out bytes.Buffer
-	at := 0
-	for _, m := range edits {
-		out.Write(text[at:m[0]])
-		for line := range bytes.Lines(text[m[2]:m[3]]) {
-			if was, ok := bytes.CutPrefix(bytes.TrimLeft(line, " "), []byte(wasMark)); ok {
+	number, begun, edited := 0, 0, false // lines; the one where the open edit begins
+	for line := range bytes.Lines(text) {
+		number++
+		trimmed := bytes.TrimLeft(line, " ")
+		begins, ends := bytes.HasPrefix(trimmed, []byte(beginMark)), bytes.HasPrefix(trimmed, []byte(endMark))
+		switch {
+		case begins && begun > 0 || ends && begun == 0:
+			return nil, false, marksChanged(number)
+		case begins:
+			begun, edited = number, true
+		case ends:
+			begun = 0
+			if !bytes.HasSuffix(line, []byte("\n")) { // as the last line was
+				out.Truncate(len(bytes.TrimSuffix(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\r"))))
+			}
+		case begun == 0:
+			out.Write(line)
+		default:
+			if was, ok := bytes.CutPrefix(trimmed, []byte(wasMark)); ok {
 				out.Write(was)
 			}
 		}
-		if m[4] == m[5] { // the file's last line had no end
-			out.Truncate(len(bytes.TrimSuffix(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\r"))))
-		}
-		at = m[1]
 	}
-	out.Write(text[at:])
-	return out.Bytes(), len(edits) > 0, nil
+	if begun > 0 {
+		return nil, false, marksChanged(begun)
+	}
+	return out.Bytes(), edited, nil
+}
+
+func marksChanged(line int) error {
+	return fmt.Errorf("line %d: the marks of drainctl were changed: every %q needs one %q", line, beginMark, endMark)
 }
