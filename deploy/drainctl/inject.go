@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -32,23 +33,27 @@ put there, so the same command changes nothing; uninject takes everything back. 
 			if err != nil {
 				return err
 			}
-			var after []file
-			var patches []string
-			var errs []error
-			for _, f := range before {
+			after, reports, errs := make([]file, len(before)), make([][]inject.Report, len(before)), make([]error, len(before))
+			var running sync.WaitGroup
+			for i, f := range before {
 				if inPlace && filepath.Ext(f.name) == ".json" {
 					return fmt.Errorf("%s: JSON has no comments, and what is inserted stands between marks: leave --write out and keep the output as YAML", f.name)
 				}
-				text, reports, err := inject.File(f.name, f.text, o)
-				errs = append(errs, err)
-				after = append(after, file{f.name, text})
-				for _, r := range reports {
-					if r.Plan != nil {
+				running.Go(func() {
+					after[i].name = f.name
+					after[i].text, reports[i], errs[i] = inject.File(f.name, f.text, o)
+				})
+			}
+			running.Wait()
+			var patches []string
+			for i, all := range reports {
+				for _, r := range all {
+					if asPatch && r.Plan != nil {
 						patches = append(patches, r.Plan.Patch(r.Workload))
 					}
 				}
 				if !quiet {
-					tell(cmd, f.name, reports)
+					tell(cmd, before[i].name, all)
 				}
 			}
 			if err := errors.Join(errs...); err != nil {
