@@ -65,6 +65,18 @@ func TestHandOver(t *testing.T) {
 			},
 			want: []string{"12.050s  do handover", "12.050s  answer proxy", "verdict clean"},
 		},
+		"an owner that refuses keeps nothing else from being done": {
+			policy: func(p *Policy) { p.Hooks, p.QuitProxy = 0b011, true },
+			play: func(w *world) {
+				owned(w)
+				w.actFails = HandOver
+				w.run(10*sec, nil)
+				w.sigterm()
+				w.stop()
+				w.run(60*sec, nil)
+			},
+			want: []string{"do drain_listeners+handover", "answer proxy", "do quit_proxy", "verdict clean"},
+		},
 		"when the grace is over nobody waits for the owner": {
 			play: func(w *world) {
 				owned(w)

@@ -70,15 +70,15 @@ func (s *State) handingOver(p *Policy) bool {
 	return s.Now < s.HandAt+scaled(handoverWithin, b.Scale)
 }
 
-// order asks for every action that is wanted and neither under way nor in force. Without Envoy's admin only the app can be told.
+// order asks for every action that is wanted and neither under way nor in force; what failed rests first. Without Envoy's admin only the app can be told.
 func (s *State) order(p *Policy, d *Decision) {
 	if !p.ProxyAdmin {
 		s.Want &= TellApp
 	}
-	if s.Now < s.RetryAt {
-		return
-	}
 	d.Do = s.Want &^ s.Asked &^ s.Done
+	if s.Now < s.RetryAt {
+		d.Do &^= s.Failed
+	}
 	s.Asked |= d.Do
 }
 
