@@ -55,7 +55,7 @@ func (s *State) confirming(p *Policy, d *Decision) {
 		s.beginStop(p, Why{Code: SecondFact}, d)
 	case s.Finish && held != 0:
 		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
-	case s.Now < s.T0+p.ConfirmWindow && s.Hard == 0:
+	case s.Now < s.T0+p.confirmWindow() && s.Hard == 0:
 		d.Waiting = Why{Code: OneFact, Who: lowest(held)}
 	case s.Sigterm:
 		s.conclude(p, ContainerRestart, Why{Code: OwnSignal}, d)

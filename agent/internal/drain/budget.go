@@ -24,6 +24,9 @@ func (p *Policy) Budget() Budget {
 	return b
 }
 
+// confirmWindow is how long one fact waits for a second one: a grace period may be over before.
+func (p *Policy) confirmWindow() time.Duration { return min(p.ConfirmWindow, p.Budget().Hard) }
+
 // shares is the sum of the stages' stop shares; a stage needs the longest of its containers'.
 func (p *Policy) shares() time.Duration {
 	var sum time.Duration

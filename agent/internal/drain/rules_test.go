@@ -33,6 +33,11 @@ func TestRules(t *testing.T) {
 			play: func(w *world) { w.app = Known(3); w.run(10*sec, nil); w.hook(app); w.run(20*sec, nil) },
 			want: []string{"12.000s  holding -> serving", "answer app", "verdict container_restart", "!do "},
 		},
+		"one hook is not held beyond a grace period shorter than confirm-window": {
+			policy: func(p *Policy) { p.Grace = sec },
+			play:   func(w *world) { w.app = Known(3); w.run(10*sec, nil); w.hook(app); w.run(20*sec, nil) },
+			want:   []string{"10.829s  holding -> serving", "answer app", "verdict container_restart"},
+		},
 		"a second container's fact while the first is held is a pod stop": {
 			play: func(w *world) {
 				w.app = Known(3)

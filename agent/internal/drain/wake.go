@@ -25,7 +25,7 @@ func (s *State) wake(p *Policy, d *Decision) time.Duration {
 	case Serving, Maintenance:
 		at(s.Idle.NextAt)
 	case Confirming:
-		at(s.T0 + p.ConfirmWindow)
+		at(s.T0 + p.confirmWindow())
 	case Holding:
 		at(s.firstFact() + min(p.RestartMax, b.Hard))
 	case Announcing:
