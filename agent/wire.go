@@ -165,18 +165,21 @@ func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
 	look := conductor.ProxyLook{
 		Errors:   s.Errors,
 		InFlight: s.InFlight, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
-		Age: s.Age, StatsAge: s.StatsAge, StatsEvery: s.StatsEvery,
+		Age: s.Age, StatsAge: s.StatsAge, RequestsAge: s.RequestsAge, StatsEvery: s.StatsEvery,
 		Rung: s.Rung, Took: s.Took, Spared: s.Spared, Failure: string(s.Failure), Live: drain.Up,
 	}
 	if len(s.Demoted) > 0 {
 		look.Note = "rungs given up: " + strings.Join(s.Demoted, "; ")
 	}
+	if s.Err != nil && s.Failure != envoy.Refused {
+		look.Note = fmt.Sprintf("envoy cannot be read: %v", s.Err)
+	}
 	switch s.Failure {
-	case "":
+	case "": // it answers, though what is asked for may not be there
 	case envoy.Refused:
 		look.Live, look.Took = w.proxyPorts(ctx), 0 // nobody's time was spent
 	default:
-		look.Live, look.Note = drain.Unseen, fmt.Sprintf("envoy cannot be read: %v", s.Err)
+		look.Live = drain.Unseen
 	}
 	return look
 }

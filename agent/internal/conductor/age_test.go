@@ -52,3 +52,27 @@ func TestRareReadingsPutNothingOff(t *testing.T) {
 		wantEvery(t, "proxy", p.proxyReads, 25*time.Millisecond)
 	})
 }
+
+// Counters that are read rarely are as fresh as they are read often: an idle pod does not wait for quiet-max because of it.
+func TestRareCountersStayFresh(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		const every = 900 * time.Millisecond
+		read := time.Duration(0)
+		p.readProxy = func(context.Context) {
+			p.set(func() {
+				if p.now()-read >= every {
+					read = p.now()
+				}
+				age := p.now() - read
+				p.proxyLook.Age, p.proxyLook.StatsAge, p.proxyLook.StatsEvery = age, age, every
+			})
+			<-time.After(time.Millisecond) // what was read stands in the core a little later
+		}
+		p.stopped()
+		p.until("stopping", p.inPhase(drain.Stopping))
+		if took := p.now() - 5*time.Second; took > 5*time.Second {
+			t.Errorf("stopping began after %v\n%s", took, p.story())
+		}
+		p.code()
+	})
+}

@@ -25,9 +25,9 @@ type ProxyLook struct {
 	Took    time.Duration // what the look cost Envoy
 	Spared  time.Duration // the part of Took that the next look need not be put off for
 
-	Age, StatsAge time.Duration // how old InFlight is, and the other three counts
-	StatsEvery    time.Duration // how often they are read where that is more rarely than a look
-	Failure       string        // kind of failure for the metrics; "" when none
+	Age, StatsAge, RequestsAge time.Duration // how old InFlight is, Conns and NewConns, and Requests
+	StatsEvery                 time.Duration // how often they are read where that is more rarely than a look
+	Failure                    string        // kind of failure for the metrics; "" when none
 }
 
 // Description is what is known of one Envoy process.

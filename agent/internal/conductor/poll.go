@@ -116,10 +116,11 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 			described = c.cfg.World.Describe == nil
 		}
 		every := p.pace(look.Took-look.Spared, look.Failure)
-		reading := func(n drain.Count, age time.Duration) drain.Reading {
-			if age == 0 {
-				return drain.Reading{Count: n, At: at, Every: every}
-			}
+		inFlight := drain.Reading{Count: look.InFlight, At: at - look.Age, Every: every}
+		if look.Age > 0 {
+			inFlight.Every = max(every, look.StatsEvery)
+		}
+		stat := func(n drain.Count, age time.Duration) drain.Reading { // however new: the next one comes that late
 			return drain.Reading{Count: n, At: at - age, Every: max(every, look.StatsEvery)}
 		}
 		c.sawProxy(look)
@@ -131,7 +132,7 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live})
 		}
 		c.deliver(message{classes: look.Classes, errors: look.Errors, Input: drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
-			InFlight: reading(look.InFlight, look.Age), Conns: reading(look.Conns, look.StatsAge), NewConns: reading(look.NewConns, look.StatsAge), Requests: reading(look.Requests, look.StatsAge),
+			InFlight: inFlight, Conns: stat(look.Conns, look.StatsAge), NewConns: stat(look.NewConns, look.StatsAge), Requests: stat(look.Requests, look.RequestsAge),
 		}}})
 	}
 }

@@ -367,3 +367,22 @@ func TestNewRejects(t *testing.T) {
 		}
 	}
 }
+
+// Where only the hosts count requests, that count is read each time, however old the rest is.
+func TestRequestsOfHostsAreNew(t *testing.T) {
+	t.Parallel()
+	hidden := fake{"/stats?type=Counters": text(`{"stats":[{"name":"listener.0.0.0.0_8080.downstream_cx_total","value":30}]}`)}
+	server, c := serve(t, hidden)
+	describe(t, c)
+	before := c.Sample(t.Context())
+	more := maps.Clone(hidden)
+	more["/clusters"] = text(strings.ReplaceAll(oneRequest, `"7"`, `"9"`))
+	server.use(more)
+	after := c.Sample(t.Context())
+	if before.Requests != drain.Known(7) || after.Requests != drain.Known(9) || after.StatsAge == 0 {
+		t.Fatalf("%+v\n%+v", before, after)
+	}
+	if after.RequestsAge != 0 {
+		t.Errorf("the hosts' count of just now is said to be %v old", after.RequestsAge)
+	}
+}

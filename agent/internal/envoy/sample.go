@@ -25,9 +25,10 @@ type Sample struct {
 	Demoted []string // rungs given up, each with the reason
 	Changed bool     // Envoy's listeners or clusters changed since the last Describe or Sample: ports may have changed too, call Describe
 
-	StatsAge   time.Duration // how old Conns, NewConns, Requests and Classes' upgrades are; 0 when they were read just now
-	Age        time.Duration // how old InFlight is: StatsAge where the hosts have nothing and the statistics had to say so, else 0
-	StatsEvery time.Duration // the statistics are read again after this long at the latest; 0 when they are read each time
+	StatsAge    time.Duration // how old Conns, NewConns and Classes' upgrades are; 0 when they were read just now
+	RequestsAge time.Duration // how old Requests is: StatsAge, but 0 where the hosts count them
+	Age         time.Duration // how old InFlight is: StatsAge where the hosts have nothing and the statistics had to say so, else 0
+	StatsEvery  time.Duration // the statistics are read again after this long at the latest; 0 when they are read each time
 
 	Took    time.Duration // from asking to the end of the answer, all calls of this sample together
 	Spared  time.Duration // the part of Took that rare readings pay for; wait 20 times as long as the rest before the next
@@ -200,6 +201,9 @@ func (r *reading) stats(hosts drain.Count) (http, conns drain.Count, err error) 
 	a, busy := &t.allowance, hosts.N > 0
 	if hosts.Known && !a.due(r.now, busy) {
 		r.out.StatsAge, r.out.StatsEvery = r.now.Sub(a.at), a.every(busy)
+		if t.newRequests.Known {
+			r.out.RequestsAge = r.out.StatsAge
+		}
 		r.out.Conns, r.out.NewConns, r.out.Requests = t.conns, t.newConns, either(t.newRequests, r.out.Requests)
 		return t.http, t.conns, nil
 	}
