@@ -1,6 +1,9 @@
 package envoy
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -89,5 +92,36 @@ func TestAllowance(t *testing.T) {
 	a.spent(time.Now(), ms)
 	if a.spent(time.Now(), time.Second); a.cost != 2*ms {
 		t.Errorf("one slow answer is believed to cost %v", a.cost)
+	}
+}
+
+// A zero of the server's total that was seen twice, thirty seconds apart, says nothing of the time between.
+func TestZeroBetweenRareLooks(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"stats":[{"name":%q,"value":0}]}`, totalConnections)
+	}))
+	t.Cleanup(server.Close)
+	c, err := New(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	start := time.Now()
+	look := func(at time.Duration) drain.Count {
+		r := &reading{c: c, ctx: t.Context(), now: start.Add(at)}
+		if err := r.flushed(); err != nil {
+			t.Fatal(err)
+		}
+		return r.out.InFlight
+	}
+	look(0)
+	for at := 30 * time.Second; at < 30*time.Second+flushPace; at += time.Second {
+		if n := look(at); n.Known {
+			t.Errorf("%v after the first look: %+v", at, n)
+		}
+	}
+	if n := look(30*time.Second + flushPace); n != drain.Known(0) {
+		t.Errorf("after two flushes: %+v", n)
 	}
 }

@@ -34,8 +34,8 @@ func (t *counter) count(raw drain.Count) drain.Count {
 	return t.add(raw.N)
 }
 
-// flushed remembers since when server.total_connections has been zero.
-type flushed struct{ zeroSince time.Time }
+// flushed remembers since when server.total_connections has been zero at every flush.
+type flushed struct{ zeroSince, at time.Time }
 
 const totalConnections = "server.total_connections"
 
@@ -52,9 +52,10 @@ func (r *reading) flushed() error {
 	}
 	if n > 0 {
 		f.zeroSince = time.Time{}
-	} else if f.zeroSince.IsZero() {
+	} else if f.zeroSince.IsZero() || r.now.Sub(f.at) > flushPace/2 { // what was flushed between two rare looks nobody knows
 		f.zeroSince = r.now
 	}
+	f.at = r.now
 	if n > 0 || r.now.Sub(f.zeroSince) >= flushPace {
 		r.out.InFlight, r.out.Rung = drain.Known(n), "total_connections"
 	}
