@@ -45,13 +45,13 @@ type Metrics struct {
 	unknownHooks  prometheus.Counter
 
 	mu    sync.Mutex
-	now   string            // the current phase
-	rungs map[string]string // by side, of the sample that is shown
+	now   string                     // the current phase
+	known map[string]map[string]bool // by side and rung; of the proxy the rung that is shown only
 }
 
 // NewMetrics returns the metrics on a registry of their own.
 func NewMetrics(opts MetricsOptions) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), containers: map[string]bool{}, rungs: map[string]string{}}
+	m := &Metrics{registry: prometheus.NewRegistry(), containers: map[string]bool{}, known: map[string]map[string]bool{"proxy": {}, "app": {}}}
 	m.make()
 	m.registry.MustRegister(m.phase, m.drains, m.drainSeconds, m.phaseSeconds, m.inFlight, m.inFlightClass, m.inFlightKnown, m.connections, m.score,
 		m.holdSeconds, m.pollSeconds, m.pollErrors, m.unknownHooks, buildInfo(opts))
@@ -160,21 +160,27 @@ func (m *Metrics) Classes(side, rung string, classes map[string]int64) {
 	}
 }
 
-// InFlight shows a side's count, "proxy" or "app", and the rung of the ladder it came from. Known false takes the count away.
+// InFlight shows a side's count, "proxy" or "app", and where it came from: the rung of the ladder, of which there is one at a time,
+// or one of the app's sources, of which every one must be known for the side to be. Known false takes the count away.
 func (m *Metrics) InFlight(side, rung string, n int64, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old, shown := m.rungs[side]; shown && (!known || old != rung) {
-		m.inFlight.DeleteLabelValues(side, old)
-		delete(m.rungs, side)
+	m.known[side][rung] = known
+	all := 1.0
+	for one, is := range m.known[side] {
+		switch {
+		case side == "proxy" && one != rung:
+			m.inFlight.DeleteLabelValues(side, one)
+			delete(m.known[side], one)
+		case !is:
+			m.inFlight.DeleteLabelValues(side, one)
+			all = 0
+		}
 	}
-	if !known {
-		m.inFlightKnown.WithLabelValues(side).Set(0)
-		return
+	if known {
+		m.inFlight.WithLabelValues(side, rung).Set(float64(n))
 	}
-	m.rungs[side] = rung
-	m.inFlight.WithLabelValues(side, rung).Set(float64(n))
-	m.inFlightKnown.WithLabelValues(side).Set(1)
+	m.inFlightKnown.WithLabelValues(side).Set(all)
 }
 
 // NewConnections counts inbound connections that came after a stop began.

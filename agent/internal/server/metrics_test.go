@@ -129,6 +129,17 @@ func TestUnknownIsNeverZero(t *testing.T) {
 	m.want(t, "score", ``)
 }
 
+func TestOneUnknownSourceMakesTheAppUnknown(t *testing.T) {
+	m := testMetrics()
+	m.InFlight("app", "json:a", 0, false)
+	m.InFlight("app", "json:b", 2, true)
+	m.want(t, "in_flight_known", "{side=\"app\"} 0\n{side=\"proxy\"} 0")
+	m.want(t, "in_flight", `{rung="json:b",side="app"} 2`)
+	m.InFlight("app", "json:a", 1, true)
+	m.want(t, "in_flight_known", "{side=\"app\"} 1\n{side=\"proxy\"} 0")
+	m.want(t, "in_flight", "{rung=\"json:a\",side=\"app\"} 1\n{rung=\"json:b\",side=\"app\"} 2")
+}
+
 func TestOnePhaseAtATime(t *testing.T) {
 	m := testMetrics()
 	m.want(t, "phase", "{phase=\"draining\"} 0\n{phase=\"serving\"} 1")
