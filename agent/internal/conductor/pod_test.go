@@ -330,6 +330,7 @@ type figures struct {
 	holds                      map[string]time.Duration
 	unknown                    int
 	newConns                   int64
+	score                      bool // is shown
 	onPhase                    func()
 }
 
@@ -364,7 +365,7 @@ func (f *figures) Hold(name string, held time.Duration) { f.with(func() { f.hold
 
 func (f *figures) NewConnections(n int64) { f.with(func() { f.newConns += n }) }
 
-func (f *figures) Score(float64, bool) {}
+func (f *figures) Score(_ float64, known bool) { f.with(func() { f.score = known }) }
 
 func (f *figures) Poll(_ time.Duration, failure string) {
 	f.with(func() { f.failures = append(f.failures, failure) })

@@ -226,7 +226,6 @@ func (c *Conductor) sawProxy(look ProxyLook) {
 	if look.Rung != "" {
 		c.track.rung = look.Rung
 	}
-	if score, known := drain.Score(&c.cfg.Policy, &c.state); c.state.Phase.Terminating() {
-		c.cfg.Metrics.Score(score, known)
-	}
+	score, known := drain.Score(&c.cfg.Policy, &c.state)
+	c.cfg.Metrics.Score(score, known && c.state.Phase.Terminating())
 }

@@ -142,3 +142,21 @@ func TestVerdictWithoutAnySource(t *testing.T) {
 		}
 	})
 }
+
+// The score belongs to a stop: serving again there is none.
+func TestScoreEndsWithTheStop(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.start()
+		p.pass(5 * time.Second)
+		for _, name := range []string{"app", "proxy", "agent"} {
+			p.hook(name)
+		}
+		shown := func() (is bool) { p.metrics.with(func() { is = p.metrics.score }); return is }
+		p.until("a score", shown)
+		p.until("a verdict", func() bool { return len(p.verdicts()) == 1 })
+		p.pass(time.Minute)
+		if out := p.verdict().Outcome; out != "aborted" || shown() {
+			t.Errorf("outcome %s, a minute later the score is shown: %v\n%s", out, shown(), p.story())
+		}
+	})
+}
