@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -105,6 +107,12 @@ func load(f *runFlags) (*config, error) {
 	var bad problems
 	c := &config{flags: f}
 	f.unreadable(&bad)
+	if _, _, err := net.SplitHostPort(f.Listen); err != nil {
+		bad.add("listen", f.Listen, "not HOST:PORT", "write :9909")
+	}
+	if u, err := url.Parse(f.AppDrain); f.AppDrain != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		bad.add("app-drain-url", f.AppDrain, "not a URL", "write http://127.0.0.1:PORT/PATH")
+	}
 	oneOf(&bad, "mode", f.Mode, "drain", "observe")
 	oneOf(&bad, "proxy", f.Proxy, "auto", "envoy", "istio")
 	oneOf(&bad, "log-format", f.LogFormat, "json", "text")
@@ -189,6 +197,12 @@ func (c *config) readers(bad *problems) {
 	}
 }
 
+// watched reports whether the container's end can be seen: it is told how, or Envoy sends inbound traffic there.
+func (c *config) watched(name string) bool {
+	return slices.ContainsFunc(c.watches, func(w *traffic.Watch) bool { return w.Name() == name }) ||
+		c.admin != nil && (name == proxyName || c.policy.Find(name) == c.mainWorkload())
+}
+
 // judge says what is doubtful: the agent runs with it, because a sidecar that does not start takes the pod down with it.
 func (c *config) judge() {
 	doubt := func(format string, args ...any) { c.doubts = append(c.doubts, fmt.Sprintf(format, args...)) }
@@ -218,7 +232,7 @@ func (c *config) judge() {
 	if held == 1 {
 		doubt("only one container has a hook: a pod stop looks like a container restart until SIGTERM; give every container a hook")
 	}
-	if c.flags.ExitWith != "" && p.Agent() == drain.Nobody {
-		doubt("--exit-with without the container agent")
+	if name := c.flags.ExitWith; name != "" && !c.watched(name) {
+		doubt("--exit-with=%s: nothing tells when %s ends, so this agent never exits by itself; say --watch=%s=port:N or --watch=%s=file:PATH", name, name, name, name)
 	}
 }

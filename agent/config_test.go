@@ -59,6 +59,7 @@ func TestAllProblemsAreToldAtOnce(t *testing.T) {
 		"--outlives-me=mesh": "no container mesh", "--stop=app": "not NAME=DURATION", "--stop=db=5s": "no container db",
 		"--observe-sleep=app=long": "not NAME=DURATION", "--app-source=ftp:x": "unknown kind", "--app-source=db=file:/x": `no container "db"`,
 		"--watch=app=pid:1": "write NAME=port:N", "--watch=db=port:1": `no container "db"`, "--envoy-admin=ftp://x": "leave it empty",
+		"--listen=9909": "write :9909", "--app-drain-url=127.0.0.1:8080/drain": "not a URL",
 	}
 	var args []string
 	for arg := range bad {
@@ -183,6 +184,7 @@ func TestDoubtsAreSaidNotRefused(t *testing.T) {
 		source + " --hooks=app":                  "only one container has a hook",
 		source + " --preset=nlb":                 "below the",
 		source + " --hooks=app,proxy,agent,otel": "--hooks names otel",
+		source + " --stop-order=app+job,proxy --exit-with=job": "nothing tells when job ends",
 	} {
 		c := loaded(t, strings.Fields(args)...)
 		if len(c.doubts) != 1 || !strings.Contains(c.doubts[0], want) {
