@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,7 @@ func (w *waitCmd) Run() error {
 	defer cancel()
 	retry := time.NewTicker(100 * time.Millisecond)
 	defer retry.Stop()
+	why := errors.New("no answer yet")
 	for {
 		asking, done := context.WithTimeout(ctx, time.Second)
 		ok, err := admin.Ready(asking)
@@ -112,9 +114,12 @@ func (w *waitCmd) Run() error {
 		if ok {
 			return nil
 		}
+		if ctx.Err() == nil { // else it was not given the time to answer
+			why = cmp.Or(err, errors.New("it answers that it is not"))
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for envoy at %s: not ready within %v: %v", w.EnvoyAdmin, w.Timeout, err)
+			return fmt.Errorf("wait for envoy at %s: not ready within %v: %w", w.EnvoyAdmin, w.Timeout, why)
 		case <-retry.C:
 		}
 	}

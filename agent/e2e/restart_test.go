@@ -60,7 +60,7 @@ func TestPodStopWhileOneHookIsHeld(t *testing.T) {
 // Row 5: the agent alone is stopped. It is gone in time, and Envoy is untouched or undone; the next drain works.
 func TestAgentAloneIsStopped(t *testing.T) {
 	before := map[string]func(u *under){
-		"serving":     func(*under) {},
+		"serving": func(*under) {},
 		"maintenance": func(u *under) {
 			u.operate("drain", "--reason=test")
 			u.phase("maintenance", 1)

@@ -338,7 +338,7 @@ func TestWait(t *testing.T) {
 	u.operate("drain", "--reason=not ready")
 	u.until("envoy's health check to fail", func() bool { return u.admin("/ready") == "DRAINING" })
 	began := time.Now()
-	if out, code := verb(t, nil, "wait", "--timeout=300ms", "--envoy-admin=unix://"+u.shared("envoy.sock")); code != 1 || !strings.Contains(out, "not ready within 300ms") {
+	if out, code := verb(t, nil, "wait", "--timeout=300ms", "--envoy-admin=unix://"+u.shared("envoy.sock")); code != 1 || !strings.Contains(out, "not ready within 300ms: it answers that it is not") {
 		t.Errorf("wait for an envoy that is not ready: exit code %d, %s", code, out)
 	}
 	if took := time.Since(began); took < 300*time.Millisecond {

@@ -186,11 +186,11 @@ func (c *Conductor) Operate(verb, reason string) (string, error) {
 func allowed(kind drain.Kind, phase drain.Phase) error {
 	switch {
 	case kind == drain.AskedDrain && phase != drain.Serving:
-		return fmt.Errorf("drain: only possible while serving; the phase is %s", phase)
+		return fmt.Errorf("only possible while serving; the phase is %s", phase)
 	case kind == drain.AskedUndrain && phase != drain.Maintenance:
-		return fmt.Errorf("undrain: only possible in maintenance; the phase is %s", phase)
+		return fmt.Errorf("only possible in maintenance; the phase is %s", phase)
 	case kind == drain.AskedFinish && (phase == drain.Serving || phase == drain.Maintenance || phase == drain.Finished):
-		return fmt.Errorf("finish: nothing is being drained; the phase is %s", phase)
+		return fmt.Errorf("nothing is being drained; the phase is %s", phase)
 	}
 	return nil
 }

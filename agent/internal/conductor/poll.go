@@ -12,6 +12,7 @@ const (
 	readLimit = time.Second
 	refused   = "refused"              // the failure that costs nobody anything
 	backOff   = 250 * time.Millisecond // after a reading that failed
+	saidAfter = 5                      // failures in a row a person is told that a container cannot be watched: at a start some are no news
 )
 
 // poller reads one source again and again: at the polling period while the core wants it fast, else only when told. What cannot
@@ -180,10 +181,15 @@ func errorText(err error) string {
 }
 
 func (c *Conductor) readWatch(watch Watch) func(context.Context, *poller, time.Duration) {
+	said := false
 	return func(ctx context.Context, p *poller, _ time.Duration) {
 		began := time.Now()
 		live, err := watch.Look(ctx)
 		p.pace(time.Since(began), errorText(err))
+		if p.failures >= saidAfter && !said || err == nil && said {
+			said = !said
+			c.noteProblem("watch of "+c.cfg.Policy.Name(watch.Container), err)
+		}
 		c.send(drain.Input{Kind: drain.Seen, Container: watch.Container, Live: live})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,5 +170,20 @@ func TestStatusInEachPhase(t *testing.T) {
 			t.Errorf("ready %v in %s: readiness is left alone by default", ready, phase)
 		}
 		synctest.Wait()
+	})
+}
+
+// A container that cannot be watched is said once, with what the watch says can be done.
+func TestWatchThatFailsIsSaid(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.cfg.World.Watches[0].Look = func(context.Context) (drain.Liveness, error) { return drain.Unseen, errors.New("say --watch") }
+		p.inApp = drain.Known(1)
+		p.stopped()
+		p.pass(10 * time.Second)
+		if n := strings.Count(p.story(), "watch of app cannot be read: say --watch"); n != 1 {
+			t.Errorf("said %d times, want once\n%s", n, p.story())
+		}
+		p.set(func() { p.inApp = drain.Known(0) })
+		p.code()
 	})
 }
