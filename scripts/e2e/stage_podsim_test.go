@@ -39,7 +39,12 @@ func onPodsim(t *testing.T, w *workload) stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Close)
+	t.Cleanup(func() {
+		p.Close()
+		if t.Failed() {
+			t.Logf("log of podsim's agent:\n%s", tail(p.Log("drain-agent"), 60))
+		}
+	})
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	if err := p.WaitReady(ctx); err != nil {
@@ -99,6 +104,8 @@ func (s *podsimStage) restarted(container string) {
 func (s *podsimStage) remove(grace *time.Duration) { s.pod.Delete(grace) }
 
 func (s *podsimStage) agentLog() string { return string(s.pod.Log("drain-agent")) }
+
+func (s *podsimStage) spoilt() bool { return false }
 
 // finished takes everything from podsim's own timeline: that is what is on trial.
 func (s *podsimStage) finished() []step {
