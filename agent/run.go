@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/conductor"
-	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/server"
 	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/probes"
@@ -60,14 +59,9 @@ func run(f *runFlags, stdout, stderr io.Writer) int {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	told := make(chan struct{}, 1)
 	go func() {
 		for range signals {
 			agent.Terminate()
-			select {
-			case told <- struct{}{}:
-			default:
-			}
 		}
 	}()
 	if f.DrainFile != "" {
@@ -76,20 +70,7 @@ func run(f *runFlags, stdout, stderr io.Writer) int {
 	code := agent.Run(ctx)
 	faces.close()
 	flush(sink)
-	if c.policy.ExitWith == drain.Nobody {
-		awaitSignal(told, c.policy.AbortAfter)
-	}
 	return code
-}
-
-// awaitSignal leaves the end to kubelet, which sends SIGTERM as soon as our own hook is answered. A container that ends in that very
-// moment makes containerd fail its stop ("ttrpc: closed"), and kubelet then keeps a proxy that stands before us waiting until the
-// grace period is over (seen with containerd 1.6.20, in one of 36 stops).
-func awaitSignal(told <-chan struct{}, atMost time.Duration) {
-	select {
-	case <-told:
-	case <-time.After(atMost):
-	}
 }
 
 // speaker writes what a person should know before any drain begins.

@@ -8,7 +8,10 @@ import (
 	"github.com/drain-agent/drain-agent/agent/timeline"
 )
 
-const actLimit = 2 * time.Second
+const (
+	actLimit  = 2 * time.Second
+	quitLimit = 900 * time.Millisecond // the verdict waits for a second, and its failure must be told before
+)
 
 // act carries out actions one after the other, so that an undo can never overtake what it undoes.
 func (c *Conductor) act(ctx context.Context) {
@@ -17,7 +20,11 @@ func (c *Conductor) act(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-c.actions:
-			acting, cancel := context.WithTimeout(ctx, actLimit)
+			limit := actLimit
+			if a == drain.Quit {
+				limit = quitLimit
+			}
+			acting, cancel := context.WithTimeout(ctx, limit)
 			c.send(drain.Input{Kind: drain.Acted, Action: a, OK: c.actAndTell(acting, a)})
 			cancel()
 		}
@@ -35,12 +42,6 @@ func (c *Conductor) actAndTell(ctx context.Context, a drain.Actions) bool {
 		delete(c.failed, a)
 	}
 	return ok
-}
-
-// actNow is for the loop itself, which holds the lock.
-func (c *Conductor) actNow(ctx context.Context, a drain.Actions) {
-	e, _ := c.perform(ctx, a)
-	c.record(e)
 }
 
 // perform writes the journal before it touches Envoy, and clears it after an undo.

@@ -200,6 +200,7 @@ func TestLastActionKeepsNobodyWaiting(t *testing.T) {
 		}
 		p.blindWatch()
 		p.start()
+		p.pass(time.Second)
 		agent := p.hook("agent")
 		p.hook("app")
 		p.pass(4 * time.Second)
@@ -212,7 +213,7 @@ func TestLastActionKeepsNobodyWaiting(t *testing.T) {
 		}
 		p.sayOnce("quit_proxy, context deadline exceeded")
 		v := p.verdict()
-		if v.Outcome != "deadline" || v.Cut["app"] != 1 {
+		if v.Outcome != "deadline" || v.Cut["app"] != 1 || v.TotalMS != 4900 {
 			t.Errorf("verdict %+v", v)
 		}
 		if last := p.lines[len(p.lines)-1]; last.Verdict == nil {

@@ -96,6 +96,7 @@ type Conductor struct {
 	inputs chan message
 	ended  chan struct{} // closed when nothing is decided any more
 	code   atomic.Int32
+	spoken atomic.Bool    // the verdict is out that ends the agent, and code is its own
 	work   sync.WaitGroup // what Run waits for a little
 
 	mu     sync.Mutex // guards what follows; held by the loop while it steps

@@ -153,11 +153,16 @@ func (h *hooks) terminated(c *Conductor) {
 	h.arm(c, watchdogAfter(c))
 }
 
-// rearm is for the end of a drain after which the agent lives on: a call that still waits begins the next one.
+// rearm is for the end of a drain. Where the agent lives on, a call that still waits begins the next one; else the core ends it soon.
 func (h *hooks) rearm(c *Conductor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.sigterm {
+	switch {
+	case c.state.Over:
+		h.disarm()
+		h.arm(c, c.cfg.Policy.AbortAfter+2*time.Second)
+		return
+	case h.sigterm:
 		return
 	}
 	h.disarm()
@@ -175,6 +180,11 @@ func (h *hooks) rearm(c *Conductor) {
 // bark answers every hook without the loop, because the loop did not. The state is not locked: whoever hangs may hold the lock.
 func (c *Conductor) bark() {
 	if c.over() {
+		return
+	}
+	if c.spoken.Load() {
+		c.hooks.answerAll(*c.last.Load())
+		c.end(int(c.code.Load()), nil)
 		return
 	}
 	last := answered{phase: "watchdog", outcome: drain.Watchdog.String()}

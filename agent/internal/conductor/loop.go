@@ -9,9 +9,6 @@ import (
 	"github.com/drain-agent/drain-agent/agent/timeline"
 )
 
-// quitWithin bounds the very last action: the process waits for it.
-const quitWithin = time.Second
-
 func (c *Conductor) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -25,7 +22,7 @@ func (c *Conductor) loop(ctx context.Context) {
 		case m = <-c.inputs:
 		case <-timer.C:
 		}
-		wake, exit := c.step(ctx, m)
+		wake, exit := c.step(m)
 		if exit {
 			return
 		}
@@ -34,7 +31,7 @@ func (c *Conductor) loop(ctx context.Context) {
 }
 
 // step lets the core decide on one input, and again as long as it has more to do at once.
-func (c *Conductor) step(ctx context.Context, m message) (wake time.Duration, exit bool) {
+func (c *Conductor) step(m message) (wake time.Duration, exit bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.call != nil && c.hooks.answeredBefore(m.call) {
@@ -45,9 +42,9 @@ func (c *Conductor) step(ctx context.Context, m message) (wake time.Duration, ex
 		var d drain.Decision
 		before := c.state.Hooks
 		c.state, d = drain.Step(&c.cfg.Policy, c.state, m.Input)
-		c.carryOut(ctx, m, d, &before)
+		c.carryOut(m, d, &before)
 		if d.Exit {
-			c.end(c.exitCode(c.state.Ending), nil)
+			c.end(int(c.code.Load()), nil)
 			return 0, true
 		}
 		if d.Wake > c.state.Now {
@@ -58,8 +55,7 @@ func (c *Conductor) step(ctx context.Context, m message) (wake time.Duration, ex
 }
 
 // carryOut does what was decided, in the order in which it must be seen: facts, the change of phase, answers, actions, verdict.
-// Answers come before actions because the last actions of all are waited for.
-func (c *Conductor) carryOut(ctx context.Context, m message, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
+func (c *Conductor) carryOut(m message, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
 	switch m.Kind {
 	case drain.AskedDrain, drain.AskedUndrain, drain.AskedFinish:
 		c.track.asked = m.text
@@ -87,22 +83,13 @@ func (c *Conductor) carryOut(ctx context.Context, m message, d drain.Decision, b
 			c.answer(id, d, c.state.Now-before[id].Called)
 		}
 	}
-	c.begin(ctx, d)
+	d.Do.Each(func(a drain.Actions) { c.actions <- a })
 	if d.Verdict != drain.None {
 		c.conclude(d)
+	}
+	if d.Verdict != drain.None || c.state.Over {
 		c.hooks.rearm(c)
 	}
-}
-
-// begin starts the actions. The last ones of all are waited for: nobody is left to do them afterwards.
-func (c *Conductor) begin(ctx context.Context, d drain.Decision) {
-	if !d.Exit {
-		d.Do.Each(func(a drain.Actions) { c.actions <- a })
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, quitWithin)
-	defer cancel()
-	d.Do.Each(func(a drain.Actions) { c.actNow(ctx, a) })
 }
 
 func (c *Conductor) answer(id drain.ID, d drain.Decision, held time.Duration) {

@@ -331,7 +331,7 @@ type figures struct {
 	unknown                    int
 	newConns                   int64
 	score                      bool // is shown
-	onPhase                    func()
+	onPhase, onHold            func()
 }
 
 func newFigures() *figures {
@@ -361,7 +361,12 @@ func (f *figures) InFlight(string, string, int64, bool) {}
 
 func (f *figures) Classes(string, string, map[string]int64) {}
 
-func (f *figures) Hold(name string, held time.Duration) { f.with(func() { f.holds[name] = held }) }
+func (f *figures) Hold(name string, held time.Duration) {
+	f.with(func() { f.holds[name] = held })
+	if f.onHold != nil {
+		f.onHold()
+	}
+}
 
 func (f *figures) NewConnections(n int64) { f.with(func() { f.newConns += n }) }
 

@@ -10,7 +10,7 @@ import (
 
 // record writes one event with the readings of the moment. The caller holds the lock.
 func (c *Conductor) record(e timeline.Event) {
-	if c.over() {
+	if c.spoken.Load() || c.over() {
 		return // the verdict was the last word
 	}
 	s, now := &c.state, c.elapsed()

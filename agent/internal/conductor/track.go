@@ -174,6 +174,10 @@ func (c *Conductor) conclude(d drain.Decision) {
 		c.cfg.Metrics.PhaseLeft(name, spent)
 	}
 	c.cfg.Recorder.Conclude(v)
+	if c.state.Said {
+		c.code.Store(int32(c.exitCode(d.Verdict)))
+		c.spoken.Store(true)
+	}
 	t.forget()
 	if d.To == drain.Maintenance {
 		t.begin(c.state.Now, true)

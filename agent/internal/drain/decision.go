@@ -45,16 +45,16 @@ func (a Actions) String() string {
 // Decision is what the outside has to do now.
 type Decision struct {
 	From, To Phase
-	Why      Why           // of the change of phase
+	Why      Why           // of the change of phase, or of the verdict
 	Waiting  Why           // what keeps the drain where it is
 	Release  Set           // hooks to answer now
 	Would    Set           // observe mode: hooks that would have been answered now
 	Do       Actions       // to be carried out in order; an attempt that fails is asked for again
 	Fast     bool          // read all sources at the polling period
 	Sample   bool          // read all sources once
-	Wake     time.Duration // call Step with a Tick at this time if nothing comes before; never Never
+	Wake     time.Duration // call Step with a Tick at this time if nothing comes before; Never only with Exit
 	Verdict  Outcome       // not None: this drain is over; write its verdict
-	Exit     bool          // the process has nothing more to do
+	Exit     bool          // the process has nothing more to do, and need not call Step again
 	more     bool          // Step must be called again at once
 }
 

@@ -37,15 +37,29 @@ func (s *State) concludeStop(p *Policy, why Why, d *Decision) {
 	s.conclude(p, s.Ending, why, d)
 }
 
-// conclude ends the drain with its one verdict. Nothing changes afterwards.
+// conclude ends the drain: how, is decided. What is left is in end.
 func (s *State) conclude(p *Policy, out Outcome, why Why, d *Decision) {
 	s.answer(d, s.Held())
-	if p.ExitWith != Nobody && !p.Observe {
+	if p.ExitWith != Nobody && !p.Observe && out != ContainerRestart {
 		s.want(Quit)
 	}
-	s.Ending, s.Over = out, true
-	d.Verdict, d.Exit = out, true
+	s.Ending, s.EndedBy, s.Over = out, why, true
 	s.enter(Finished, why, d)
+}
+
+// quitWithin bounds how long the verdict waits for the last actions.
+const quitWithin = time.Second
+
+// end writes the one verdict as soon as nothing is being done any more, and then leaves the last word to kubelet, which sends
+// SIGTERM once our own hook is answered. A container that ends in that very moment makes containerd fail its stop ("ttrpc:
+// closed"), and kubelet then keeps a proxy that stands before us waiting until the grace period is over (seen with containerd
+// 1.6.20, in one stop of 42). A pod that nobody stops sends no SIGTERM.
+func (s *State) end(p *Policy, d *Decision) {
+	if !s.Said && (s.Asked == 0 || s.Now >= s.Since+quitWithin) {
+		s.Said = true
+		d.Verdict, d.Why = s.Ending, s.EndedBy
+	}
+	d.Exit = s.Said && (s.Sigterm || s.T0 == 0 || s.Now >= s.Since+p.AbortAfter)
 }
 
 // finished waits for the proof, and undoes everything when none comes.

@@ -23,17 +23,27 @@ func violated(w *world, before State, in Input, d Decision) string {
 		return "hook of proxy answered before its owner was told"
 	case p.Observe && d.Do&^(FailHealth|PassHealth) != 0, p.Observe && d.Do != 0 && !s.Operated && d.Do&FailHealth != 0:
 		return "observe mode did " + d.Do.String()
-	case w.exited && (d.Verdict != None || d.From != d.To || d.Exit):
-		return "something was decided after the end"
-	case d.Do&Quit != 0 && d.Verdict == None:
+	case before.Said && (d.Verdict != None || d.Do != 0):
+		return "something was decided after the verdict"
+	case w.exited && !d.Exit:
+		return "the end is taken back"
+	case d.Do&Quit != 0 && !s.Over:
 		return "Envoy is told to quit before the stop is proved"
-	case before.Over && (d.Verdict != None || d.From != d.To || d.Exit):
+	case before.Over && d.From != d.To:
 		return "finished is not absorbing"
-	case d.Exit && (d.Verdict == None || s.Held() != 0):
-		return "exit without a verdict, or with a hook held"
-	case !s.Over && d.Wake == Never:
+	case before.Over && !before.Said && !s.Said && s.Now >= s.Since+quitWithin:
+		return "the verdict is late"
+	case s.Over && s.Held() != 0:
+		return "a hook is held although all is decided"
+	case d.Exit && !s.Said:
+		return "exit without a verdict"
+	case d.Exit && !s.Sigterm && before.T0 != 0 && s.Now < s.Since+p.AbortAfter:
+		return "the agent ends in the moment in which kubelet stops it"
+	case s.Said && !d.Exit && s.Now >= s.Since+p.AbortAfter:
+		return "the agent outlives its verdict"
+	case !d.Exit && d.Wake == Never:
 		return "no wake time in " + s.Phase.String()
-	case d.Verdict == ContainerRestart && s.Want&^PassHealth != 0 && !s.Operated && p.ExitWith == Nobody:
+	case d.Verdict == ContainerRestart && s.Want&^PassHealth != 0 && !s.Operated:
 		return "a container stop left " + s.Want.String()
 	case d.From.Terminating() && d.To < Announcing && d.Verdict == None:
 		return "a drain ended without a verdict"
@@ -44,7 +54,7 @@ func violated(w *world, before State, in Input, d Decision) string {
 // earlyAnswer checks the two rules of an answer: the app not before zero, the proxy not before the app's stage is over.
 func earlyAnswer(w *world, before *State, id ID, d Decision) string {
 	p, s := &w.p, &w.s
-	pardoned := s.gone(id) || s.Ending == FinishedByOperator || s.Ending == ProxyDied || s.Ending == AppDied || d.Verdict == ContainerRestart ||
+	pardoned := s.gone(id) || s.Ending == FinishedByOperator || s.Ending == ProxyDied || s.Ending == AppDied || s.Ending == ContainerRestart || d.Verdict == ContainerRestart ||
 		d.Verdict == FinishedByOperator || s.Hard != 0 || s.Ending == Deadline || before.Hooks[id].Released || before.Over || p.Observe || d.Verdict == Aborted
 	if pardoned {
 		return ""

@@ -127,7 +127,7 @@ func TestRules(t *testing.T) {
 				w.live[proxy], w.proxy = Gone, Count{}
 				w.run(60*sec, nil)
 			},
-			want: []string{"13.0", "proxy died", "answer app", "answer proxy", "verdict proxy_died", "exit 4"},
+			want: []string{"13.050s  draining -> stopping: proxy died", "answer app", "answer proxy", "verdict proxy_died", "exit 4"},
 		},
 		"a request that never ends: order, whole share, deadline": {
 			play: func(w *world) {
@@ -160,7 +160,7 @@ func TestRules(t *testing.T) {
 				w.proxy = Known(0)
 				w.run(60*sec, nil)
 			},
-			want: []string{"settling -> draining", "13.", "draining -> settling", "answer app", "verdict clean"},
+			want: []string{"settling -> draining", "13.000s  draining -> settling", "answer app", "verdict clean"},
 		},
 		"new connections hold the app, four times their gap": {
 			play: func(w *world) {
@@ -380,6 +380,39 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"do healthcheck_fail", "do healthcheck_fail", "verdict clean"},
 		},
+		"kubelet's SIGTERM ends the process": {
+			play: func(w *world) { w.signals = true; w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want: []string{"12.400s  answer agent", "12.400s  verdict clean", "12.410s  SIGTERM", "12.410s  exit 0"},
+		},
+		"no SIGTERM after our answer: the process waits for it as long as for any proof of a stop": {
+			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
+			want: []string{"12.400s  verdict clean", "17.400s  exit 0"},
+		},
+		"a hook that comes after the verdict is answered at once": {
+			play: func(w *world) {
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(13*sec, nil)
+				w.hook(app)
+				w.run(60*sec, nil)
+			},
+			want: []string{"12.400s  verdict clean", "13.000s  hook app", "13.000s  answer app", "17.400s  exit 0"},
+		},
+		"the end of a job's app ends the process without a signal": {
+			policy: func(p *Policy) { p.ExitWith = app },
+			play:   func(w *world) { jobEnds(w) },
+			want:   []string{"10.000s  serving -> finished", "10.000s  do quit_proxy", "10.000s  verdict clean", "10.000s  exit 0"},
+		},
+		"the verdict waits a second for an Envoy that does not take the quit": {
+			policy: func(p *Policy) { p.ExitWith = app },
+			play:   func(w *world) { w.actHangs = Quit; jobEnds(w) },
+			want:   []string{"10.000s  do quit_proxy", "11.000s  verdict clean", "11.000s  exit 0"},
+		},
+		"the agent's restart alone does not make Envoy quit, in a job neither": {
+			policy: func(p *Policy) { p.ExitWith = app },
+			play:   func(w *world) { w.run(10*sec, nil); w.sigterm(); w.run(20*sec, nil) },
+			want:   []string{"11.000s  confirming -> finished", "verdict container_restart", "exit 0", "!do "},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -399,6 +432,19 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// jobEnds lets the app end by itself: it was seen up, and is seen gone twice.
+func jobEnds(w *world) {
+	w.run(9900*ms, nil)
+	w.poll()
+	w.live[app] = Gone
+	w.run(9950*ms, nil)
+	w.poll()
+	w.run(10*sec, nil)
+	w.poll()
+	w.run(30*sec, nil)
+}
+
+// expect finds the lines one after the other, each in an event of its own.
 func expect(t *testing.T, events, want []string) {
 	t.Helper()
 	at := 0
@@ -413,7 +459,7 @@ func expect(t *testing.T, events, want []string) {
 		if i < 0 {
 			t.Fatalf("no %q after line %d of\n%s", line, at, strings.Join(events, "\n"))
 		}
-		at += i
+		at += i + 1
 	}
 }
 

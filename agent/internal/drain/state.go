@@ -25,7 +25,9 @@ type State struct {
 	StageEnd  time.Duration // 0, or when its containers were seen to be gone
 	LetGo     bool          // requests that come now may be lost: the first stage was let go; in observe mode, a container that was let go leaves
 	Ending    Outcome       // how the drain will end, once stopping has begun
-	Over      bool          // the verdict is out: nothing changes any more
+	Over      bool          // how it ends is decided: nothing else is any more
+	EndedBy   Why
+	Said      bool // the verdict is out
 
 	Sources [MaxSources]Reading
 	Proxy   ProxySample

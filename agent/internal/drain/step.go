@@ -24,7 +24,12 @@ func Step(p *Policy, s State, in Input) (State, Decision) {
 			s.answerDead(&d)
 		}
 	}
-	s.order(p, &d)
+	if !s.Said {
+		s.order(p, &d)
+	}
+	if s.Over {
+		s.end(p, &d)
+	}
 	d.To = s.Phase
 	d.Fast = s.Phase != Serving && s.Phase != Maintenance && !s.Over
 	d.Wake = s.wake(p, &d)

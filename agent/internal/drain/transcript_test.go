@@ -41,6 +41,7 @@ func TestTranscripts(t *testing.T) {
 func play(t *testing.T, script string) string {
 	t.Helper()
 	w := newWorld(Defaults())
+	w.signals = true
 	for line := range strings.Lines(script) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || fields[0] == "#" {

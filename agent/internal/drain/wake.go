@@ -5,8 +5,13 @@ import "time"
 // wake is when Step must be called again even if nothing happens: at once after a change of phase, else at the next time at which
 // a rule could decide otherwise.
 func (s *State) wake(p *Policy, d *Decision) time.Duration {
-	if s.Over {
+	switch {
+	case d.Exit:
 		return Never
+	case s.Said:
+		return s.Since + p.AbortAfter
+	case s.Over:
+		return s.Since + quitWithin
 	}
 	if d.From != s.Phase || d.Release != 0 || d.more {
 		return s.Now

@@ -22,6 +22,8 @@ type world struct {
 	endsAfter      [MaxContainers]time.Duration // from its hook's answer to its end; <0: never
 	endAt          [MaxContainers]time.Duration
 	calledAt       [MaxContainers + 1]time.Duration
+	signals        bool          // kubelet is there: SIGTERM follows the answer of the agent's hook
+	signalAt       time.Duration // 0, or when it does
 	actFails       Actions
 	actHangs       Actions // begun, never over
 	nextPoll, wake time.Duration
@@ -86,6 +88,9 @@ func (w *world) apply(d Decision) {
 		if d.Release.Has(id) {
 			w.note("answer %s", w.p.Name(id))
 			w.answered[id] = w.now
+			if id == agent && w.signals {
+				w.signalAt = w.now + 10*time.Millisecond
+			}
 			if id < MaxContainers && w.endsAfter[id] >= 0 && d.Verdict != ContainerRestart {
 				w.endAt[id] = w.now + w.endsAfter[id]
 			}
@@ -98,9 +103,9 @@ func (w *world) apply(d Decision) {
 		w.note("verdict %s", d.Verdict)
 		w.verdicts = append(w.verdicts, d.Verdict)
 	}
-	if d.Exit {
+	if d.Exit && !w.exited {
 		w.exited = true
-		w.note("exit %d", d.Verdict.ExitCode())
+		w.note("exit %d", w.s.Ending.ExitCode())
 	}
 	if d.Sample {
 		w.poll()
@@ -222,6 +227,9 @@ func (w *world) sigterm() {
 func (w *world) run(until time.Duration, stop func() bool) {
 	for w.now < until && !w.exited && (stop == nil || !stop()) {
 		next := min(until, w.wake)
+		if w.signalAt != 0 {
+			next = min(next, w.signalAt)
+		}
 		if w.fast {
 			next = min(next, w.nextPoll)
 		}
@@ -231,6 +239,10 @@ func (w *world) run(until time.Duration, stop func() bool) {
 			}
 		}
 		w.now = max(next, w.now+time.Microsecond)
+		if w.signalAt != 0 && w.now >= w.signalAt {
+			w.signalAt = 0
+			w.sigterm()
+		}
 		if w.wake <= w.now {
 			w.send(Input{Kind: Tick})
 		}
