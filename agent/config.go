@@ -107,8 +107,10 @@ func load(f *runFlags) (*config, error) {
 	var bad problems
 	c := &config{flags: f}
 	f.unreadable(&bad)
-	if _, _, err := net.SplitHostPort(f.Listen); err != nil {
+	if _, port, err := net.SplitHostPort(f.Listen); err != nil {
 		bad.add("listen", f.Listen, "not HOST:PORT", "write :9909")
+	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		bad.add("listen", f.Listen, "its port is no number up to 65535", "write :9909")
 	}
 	if u, err := url.Parse(f.AppDrain); f.AppDrain != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 		bad.add("app-drain-url", f.AppDrain, "not a URL", "write http://127.0.0.1:PORT/PATH")

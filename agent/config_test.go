@@ -50,6 +50,14 @@ func TestDefaultsAreTheCores(t *testing.T) {
 	}
 }
 
+func TestListenNeedsAPort(t *testing.T) {
+	for _, listen := range []string{":http", ":65536", ":", ":-1"} {
+		if _, err := load(parsed(t, "--listen="+listen)); err == nil || !strings.Contains(err.Error(), "no number up to 65535") {
+			t.Errorf("--listen=%s: %v", listen, err)
+		}
+	}
+}
+
 func TestAllProblemsAreToldAtOnce(t *testing.T) {
 	bad := map[string]string{
 		"--mode=dry": "write drain, observe", "--proxy=nginx": "write auto, envoy, istio", "--log-format=xml": "write json, text",

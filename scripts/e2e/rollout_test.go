@@ -141,7 +141,7 @@ func lostNothing(t *testing.T, r rollout) {
 	}
 }
 
-// Rows 1 and 2 of the issue, and what inject writes; in the long form the other shapes of deploy/ too: a rollout loses nothing.
+// Both shapes of pod, and what inject writes; in the long form the other shapes of deploy/ too: a rollout loses nothing.
 // One after another, for the load's sake; in the short form other tests run meanwhile.
 func TestRollout(t *testing.T) {
 	if !*long {

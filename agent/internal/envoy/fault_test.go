@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
@@ -76,6 +77,29 @@ func serve(t *testing.T, f fake) (*server, *envoy.Client) {
 	listening := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.now.Load().ServeHTTP(w, r) }))
 	t.Cleanup(listening.Close)
 	return s, connect(t, listening.URL)
+}
+
+// RoundTrip answers at once, in the caller's goroutine: for bubbles, whose clock stands still while somebody waits for a socket.
+func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	s.now.Load().ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// inBubble runs a test in virtual time with an Envoy whose statistics cost that long, and counts their readings.
+func inBubble(t *testing.T, cost time.Duration, stats string, test func(t *testing.T, s *server, c *envoy.Client, dear fake, reads *int)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		dear := fake{"/stats?type=Gauges": func(w http.ResponseWriter, _ *http.Request) {
+			reads++
+			<-time.After(cost)
+			fmt.Fprint(w, stats)
+		}}
+		s := new(server)
+		s.use(fake{})
+		test(t, s, envoy.Over(s), dear, &reads)
+	})
 }
 
 // hangUp ends the reply in the middle, as an Envoy that dies.
@@ -181,62 +205,54 @@ func TestForbiddenRungIsNamed(t *testing.T) {
 
 // TestDearRung makes the statistics cost more than 50 ms: they are demoted, named, and used when nothing else is left.
 func TestDearRung(t *testing.T) {
-	t.Parallel()
-	slow := func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(60 * time.Millisecond) // slow on purpose: the fault itself is an Envoy that needs as long
-		fmt.Fprint(w, gauges)
-	}
-	dear := fake{"/stats?type=Gauges": slow}
-	server, c := serve(t, dear)
-	idle := text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))
-	server.use(fake{"/stats?type=Gauges": slow, "/clusters": idle})
-	until(t, c, "a demotion", func(s envoy.Sample) bool { return len(s.Demoted) == 1 && s.Rung == "clusters" })
-	if s := c.Sample(t.Context()); s.InFlight != drain.Known(0) || s.Conns.Known || !strings.Contains(s.Demoted[0], "50ms") {
-		t.Errorf("%+v", s)
-	}
-	server.use(fake{"/stats?type=Gauges": slow, "/clusters": code(500)})
-	if s := c.Sample(t.Context()); s.InFlight != drain.Known(2) || s.Rung != "http" {
-		t.Errorf("nothing else left: %+v", s)
-	}
+	inBubble(t, 60*time.Millisecond, gauges, func(t *testing.T, server *server, c *envoy.Client, dear fake, _ *int) {
+		describe(t, c)
+		dear["/clusters"] = text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))
+		server.use(dear)
+		until(t, c, "a demotion", func(s envoy.Sample) bool { return len(s.Demoted) == 1 && s.Rung == "clusters" })
+		if s := c.Sample(t.Context()); s.InFlight != drain.Known(0) || s.Conns.Known || !strings.Contains(s.Demoted[0], "50ms") {
+			t.Errorf("%+v", s)
+		}
+		dear["/clusters"] = code(500)
+		if s := c.Sample(t.Context()); s.InFlight != drain.Known(2) || s.Rung != "http" {
+			t.Errorf("nothing else left: %+v", s)
+		}
+	})
 }
 
 // TestDearStatistics makes them cost 20 ms: while hosts have requests they are read for 1/100 of the time and their age is told;
 // without requests they are read at once, and a zero is as old as they are.
 func TestDearStatistics(t *testing.T) {
-	t.Parallel()
 	const cost = 20 * time.Millisecond
-	var reads atomic.Int64
-	slow := func(w http.ResponseWriter, _ *http.Request) {
-		reads.Add(1)
-		time.Sleep(cost) // slow on purpose: the fault itself is an Envoy that needs as long
-		fmt.Fprint(w, strings.Replace(gauges, `"value":2`, `"value":0`, 1))
-	}
-	server, c := serve(t, nil)
-	describe(t, c)
-	server.use(fake{"/stats?type=Gauges": slow})
-	c.Sample(t.Context())
-	began := time.Now()
-	for range 20 {
-		s := c.Sample(t.Context())
-		if s.InFlight != drain.Known(1) || s.Age != 0 || !s.Conns.Known || !s.NewConns.Known || !s.Requests.Known {
-			t.Fatalf("%+v", s)
+	inBubble(t, cost, strings.Replace(gauges, `"value":2`, `"value":0`, 1), func(t *testing.T, server *server, c *envoy.Client, dear fake, reads *int) {
+		describe(t, c)
+		server.use(dear)
+		c.Sample(t.Context())
+		for range 20 {
+			before := *reads
+			for began := time.Now(); *reads == before; <-time.After(25 * time.Millisecond) {
+				s := c.Sample(t.Context())
+				if s.InFlight != drain.Known(1) || s.Age != 0 || !s.Conns.Known || !s.NewConns.Known || !s.Requests.Known {
+					t.Fatalf("%+v", s)
+				}
+				if *reads == before && (s.StatsAge == 0 || s.StatsEvery != 100*cost) {
+					t.Errorf("statistics of age %v, read every %v", s.StatsAge, s.StatsEvery)
+				}
+				if since := time.Since(began); *reads != before && (since < 99*cost || since > 102*cost) {
+					t.Errorf("read again after %v, want %v", since, 100*cost)
+				}
+			}
 		}
-		if s.Spared == 0 && (s.StatsAge == 0 || s.StatsEvery < 100*cost) {
-			t.Errorf("statistics of age %v, read every %v", s.StatsAge, s.StatsEvery)
+		dear["/clusters"] = text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))
+		before := *reads
+		if s := c.Sample(t.Context()); *reads == before || s.InFlight != drain.Known(0) || s.Age != 0 || s.StatsAge != 0 {
+			t.Errorf("no request any more: %+v", s)
 		}
-	}
-	if n, may := reads.Load(), 1+int64(time.Since(began)/(100*cost)); n > may {
-		t.Errorf("%d readings in %v, want %d", n, time.Since(began), may)
-	}
-	server.use(fake{"/stats?type=Gauges": slow, "/clusters": text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))})
-	before := reads.Load()
-	if s := c.Sample(t.Context()); reads.Load() == before || s.InFlight != drain.Known(0) || s.Age != 0 || s.StatsAge != 0 {
-		t.Errorf("no request any more: %+v", s)
-	}
-	aged := until(t, c, "an aged zero", func(s envoy.Sample) bool { return s.StatsAge > 0 })
-	if aged.InFlight != drain.Known(0) || aged.Age != aged.StatsAge || aged.Rung != "clusters+http" {
-		t.Errorf("%+v", aged)
-	}
+		aged := until(t, c, "an aged zero", func(s envoy.Sample) bool { return s.StatsAge > 0 })
+		if aged.InFlight != drain.Known(0) || aged.Age != aged.StatsAge || aged.Rung != "clusters+http" {
+			t.Errorf("%+v", aged)
+		}
+	})
 }
 
 // TestHugeReply sends 100 MB of clusters that are not ours around one that is; reading it must not need the memory of it.

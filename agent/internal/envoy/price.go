@@ -9,7 +9,7 @@ const (
 	share     = 20                     // whoever answers spends at most 1/20 of its time on us
 	tooDear   = time.Second / share    // what costs more cannot be read once a second
 	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share × its cost
-	statsPace = 250 * time.Millisecond // while hosts have requests the statistics cannot change the verdict, so they may be this old, or as old as allowance says
+	statsPace = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
 	lookPace  = time.Second            // how often the listeners are compared
 	flushPace = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
 )
@@ -60,8 +60,8 @@ func (p *prices) demoted() []string {
 	return all
 }
 
-// allowance spaces the readings of the statistics where the hosts say most of what there is to say: Envoy walks through all its
-// statistics for each, and those of the hosts are read far more often.
+// allowance spaces the readings of the statistics: Envoy walks through all of them for each. The hosts, which say most of what there
+// is to say, cost far less and are read far more often.
 type allowance struct {
 	at   time.Time     // the newest reading
 	paid time.Time     // when the readings so far will have cost 1/20 of Envoy's time
