@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,6 +47,38 @@ func TestInjectInPlaceAndBack(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode of the file: %v %v", info.Mode(), err)
+	}
+}
+
+// A file is replaced as a whole: whoever still reads it reads the old one to its end. A link stays a link.
+func TestInPlaceReplacesAtOnce(t *testing.T) {
+	elsewhere, dir := filepath.Join(t.TempDir(), "web.yaml"), t.TempDir()
+	before := readText(t, "testdata/web.yaml")
+	if err := os.WriteFile(elsewhere, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "web.yaml")
+	if err := os.Symlink(elsewhere, link); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if code, _, said := drainctl(t, "", "inject", "-f", link, "-w"); code != exitOK {
+		t.Fatalf("inject: %d %s", code, said)
+	}
+	if text, err := io.ReadAll(reader); err != nil || string(text) != before {
+		t.Errorf("somebody who had it open reads %v\n%s", err, text)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink || !strings.Contains(readText(t, elsewhere), "drain-agent") {
+		t.Errorf("the link or its target was not kept: %v %v", info, err)
+	}
+	for _, in := range []string{dir, filepath.Dir(elsewhere)} {
+		if left, err := os.ReadDir(in); err != nil || len(left) != 1 {
+			t.Errorf("left in %s: %v %v", in, left, err)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func put(cmd *cobra.Command, before, after []file, inPlace, asDiff bool) error {
 			if bytes.Equal(before[i].text, f.text) {
 				continue
 			}
-			if err := os.WriteFile(f.name, f.text, 0o644); err != nil { // the mode of a file that is there stays
+			if err := replace(f.name, f.text); err != nil {
 				return err
 			}
 			continue
@@ -89,6 +89,31 @@ func put(cmd *cobra.Command, before, after []file, inPlace, asDiff bool) error {
 		if _, err := io.WriteString(out, text); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// replace writes a file anew, whole or not at all: a full disk costs nobody their manifest. Its mode and links to it stay.
+func replace(name string, text []byte) error {
+	path, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	fresh, err := os.CreateTemp(filepath.Dir(path), ".drainctl-*")
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	_, err = fresh.Write(text)
+	err = errors.Join(err, fresh.Chmod(info.Mode().Perm()), fresh.Sync(), fresh.Close())
+	if err == nil {
+		err = os.Rename(fresh.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, errors.Join(err, os.Remove(fresh.Name())))
 	}
 	return nil
 }

@@ -21,6 +21,12 @@ const (
 	defaultAdmin    = "http://127.0.0.1:15000" // of Envoy, in drain-agent wait
 )
 
+// list is one of a pod's two lists of containers, with the YAML that is merged into it.
+type list struct {
+	Name       string
+	Containers []string
+}
+
 // patches is the only place where the YAML that is added to pods is written down.
 const patches = `
 {{define "pod"}}
@@ -31,16 +37,12 @@ const patches = `
 {{- end}}
 {{end}}spec:
   terminationGracePeriodSeconds: {{.Plan.Grace.Seconds}} # and --grace-period below: the agent cannot see this field
-{{- if .InitContainers}}
-  initContainers:
-{{- range .InitContainers}}
-{{indent 2 .}}
-{{- end}}
-{{- end}}
+{{- range .Lists}}
 {{- if .Containers}}
-  containers:
+  {{.Name}}:
 {{- range .Containers}}
 {{indent 2 .}}
+{{- end}}
 {{- end}}
 {{- end}}
   volumes:
@@ -212,7 +214,7 @@ func (p *Plan) podPatch(w *manifest.Workload) string {
 			*list = append(*list, render("held", held{p, p.Hooks[h]}))
 		}
 	}
-	return render("pod", map[string]any{"Plan": p, "Annotations": p.annotations(w), "InitContainers": initial, "Containers": regular})
+	return render("pod", map[string]any{"Plan": p, "Annotations": p.annotations(w), "Lists": []list{{"initContainers", initial}, {"containers", regular}}})
 }
 
 // Patch writes the plan as a strategic merge patch of the workload, which kustomize takes.
