@@ -45,7 +45,7 @@ images: ## both container images: with docker where its daemon answers, else wit
 e2e: ## the same scenarios on a real kubelet on this machine (root, Linux; under 10 minutes once it is built)
 	scripts/e2e/run
 
-e2e-full: ## the long form of e2e, with the baselines beside it (about 40 minutes)
+e2e-full: ## the long form of e2e, with the baselines beside it (over an hour)
 	scripts/e2e/run --long
 
 bench-rollouts: ## failures and seconds per stop on a real kubelet, side by side: nothing, sleep 5, sleep 15, drain-agent (half an hour)
