@@ -15,12 +15,36 @@ const (
 	ms    = time.Millisecond
 )
 
+// rule is a story about one rule.
+type rule struct {
+	policy func(p *Policy)
+	play   func(w *world)
+	want   []string // in this order among the events; "!x" must not occur at all
+}
+
+// obey plays the stories, and checks every promise after every step of each.
+func obey(t *testing.T, rules map[string]rule) {
+	t.Helper()
+	for name, tt := range rules {
+		t.Run(name, func(t *testing.T) {
+			p := Defaults()
+			if tt.policy != nil {
+				tt.policy(&p)
+			}
+			w := newWorld(p)
+			w.check = func(w *world, before State, in Input, d Decision) {
+				if broken := violated(w, before, in, d); broken != "" {
+					t.Errorf("at %v: %s", w.now, broken)
+				}
+			}
+			tt.play(w)
+			expect(t, w.events, tt.want)
+		})
+	}
+}
+
 func TestRules(t *testing.T) {
-	tests := map[string]struct {
-		policy func(p *Policy)
-		play   func(w *world)
-		want   []string // in this order among the events; "!x" must not occur at all
-	}{
+	obey(t, map[string]rule{
 		"idle pod stops after propagation and settle": {
 			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
 			want: []string{"hook app", "confirming -> announcing", "announcing -> draining", "draining -> settling", "11.7", "answer app", "answer proxy", "answer agent", "verdict clean", "exit 0"},
@@ -380,68 +404,7 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"do healthcheck_fail", "do healthcheck_fail", "verdict clean"},
 		},
-		"kubelet's SIGTERM ends the process": {
-			play: func(w *world) { w.signals = true; w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
-			want: []string{"12.400s  answer agent", "12.400s  verdict clean", "12.410s  SIGTERM", "12.410s  exit 0"},
-		},
-		"no SIGTERM after our answer: the process waits for it as long as for any proof of a stop": {
-			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
-			want: []string{"12.400s  verdict clean", "17.400s  exit 0"},
-		},
-		"a hook that comes after the verdict is answered at once": {
-			play: func(w *world) {
-				w.run(10*sec, nil)
-				w.stop()
-				w.run(13*sec, nil)
-				w.hook(app)
-				w.run(60*sec, nil)
-			},
-			want: []string{"12.400s  verdict clean", "13.000s  hook app", "13.000s  answer app", "17.400s  exit 0"},
-		},
-		"the end of a job's app ends the process without a signal": {
-			policy: func(p *Policy) { p.ExitWith = app },
-			play:   func(w *world) { jobEnds(w) },
-			want:   []string{"10.000s  serving -> finished", "10.000s  do quit_proxy", "10.000s  verdict clean", "10.000s  exit 0"},
-		},
-		"the verdict waits a second for an Envoy that does not take the quit": {
-			policy: func(p *Policy) { p.ExitWith = app },
-			play:   func(w *world) { w.actHangs = Quit; jobEnds(w) },
-			want:   []string{"10.000s  do quit_proxy", "11.000s  verdict clean", "11.000s  exit 0"},
-		},
-		"the agent's restart alone does not make Envoy quit, in a job neither": {
-			policy: func(p *Policy) { p.ExitWith = app },
-			play:   func(w *world) { w.run(10*sec, nil); w.sigterm(); w.run(20*sec, nil) },
-			want:   []string{"11.000s  confirming -> finished", "verdict container_restart", "exit 0", "!do "},
-		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			p := Defaults()
-			if tt.policy != nil {
-				tt.policy(&p)
-			}
-			w := newWorld(p)
-			w.check = func(w *world, before State, in Input, d Decision) {
-				if broken := violated(w, before, in, d); broken != "" {
-					t.Errorf("at %v: %s", w.now, broken)
-				}
-			}
-			tt.play(w)
-			expect(t, w.events, tt.want)
-		})
-	}
-}
-
-// jobEnds lets the app end by itself: it was seen up, and is seen gone twice.
-func jobEnds(w *world) {
-	w.run(9900*ms, nil)
-	w.poll()
-	w.live[app] = Gone
-	w.run(9950*ms, nil)
-	w.poll()
-	w.run(10*sec, nil)
-	w.poll()
-	w.run(30*sec, nil)
+	})
 }
 
 // expect finds the lines one after the other, each in an event of its own.
