@@ -46,7 +46,8 @@ func TestPodIsDeletedDuringABatchAndPayments(t *testing.T) {
 }
 
 func deleteDuringBatch(t *testing.T, dsn string) {
-	first := start(t, setup{agent: []string{tellApp}, appArgs: []string{"--store=" + dsn, "--batch-item-delay=100ms"}})
+	lastPort := "--watch=app=port:8090" // closing the store may take seconds on a busy disk, and the listener of payments is closed before
+	first := start(t, setup{agent: []string{tellApp, lastPort}, appArgs: []string{"--store=" + dsn, "--batch-item-delay=100ms"}})
 	direct, hangUp := first.payments()
 	batch := first.startBatch(direct)
 	first.until("the batch to be under way", func() bool { return position(direct, batch) > 0 })
