@@ -58,11 +58,6 @@ func oneLongRequest(t *testing.T, s setup) *under {
 	u.mustServe("of five seconds", a)
 	u.verdict("clean")
 	u.noCap()
-	for _, e := range u.events() {
-		if strings.Contains(e.Reason, "announce-max") {
-			t.Errorf("a cap was paid: %s", e.Reason)
-		}
-	}
 	answered, ok := u.when("app", pod.HookAnswered)
 	if !ok || answered.Before(a.at) {
 		t.Errorf("app's hook answered at %v, its request ended at %v", answered, a.at)

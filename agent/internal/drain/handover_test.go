@@ -9,11 +9,7 @@ func owned(w *world) {
 
 // The owner of the Envoy is told to drain before it is told to stop.
 func TestHandOver(t *testing.T) {
-	tests := map[string]struct {
-		policy func(p *Policy)
-		play   func(w *world)
-		want   []string
-	}{
+	obey(t, map[string]rule{
 		"after SIGTERM it comes with the drain": {
 			policy: func(p *Policy) { p.Hooks = 0b011 },
 			play:   func(w *world) { owned(w); w.run(10*sec, nil); w.sigterm(); w.stop(); w.run(60*sec, nil) },
@@ -114,21 +110,5 @@ func TestHandOver(t *testing.T) {
 			play:   func(w *world) { owned(w); w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },
 			want:   []string{"answer proxy", "!handover"},
 		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			p := Defaults()
-			if tt.policy != nil {
-				tt.policy(&p)
-			}
-			w := newWorld(p)
-			w.check = func(w *world, before State, in Input, d Decision) {
-				if broken := violated(w, before, in, d); broken != "" {
-					t.Errorf("at %v: %s", w.now, broken)
-				}
-			}
-			tt.play(w)
-			expect(t, w.events, tt.want)
-		})
-	}
+	})
 }
