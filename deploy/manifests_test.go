@@ -67,6 +67,19 @@ func TestTheAgentStandsWhereItCanDoItsWork(t *testing.T) {
 	}
 }
 
+// The payment service closes its store and sends its traces after its serving port is closed; they may need the proxy.
+func TestTheAppIsGoneWhenItsLastPortIs(t *testing.T) {
+	for name, pod := range podsWithAgent(t) {
+		watch := flag(agent(pod), "watch")
+		if watch == "" {
+			continue
+		}
+		if want := "app=port:" + flag(named(pod, "app"), "mgmt-port"); watch != want {
+			t.Errorf("%s: --watch=%s, want %s, the port of the app's management", name, watch, want)
+		}
+	}
+}
+
 // Istio leaves the traffic of UID 1337 alone, and the restricted Pod Security level refuses root.
 func TestUserIsNeitherRootNorIstios(t *testing.T) {
 	for name, pod := range podsWithAgent(t) {
@@ -134,9 +147,12 @@ func containers(pod corev1.PodSpec) []corev1.Container {
 	return slices.Concat(pod.InitContainers, pod.Containers)
 }
 
-func agent(pod corev1.PodSpec) *corev1.Container {
+func agent(pod corev1.PodSpec) *corev1.Container { return named(pod, "drain-agent") }
+
+// named returns the container of that name, or nil.
+func named(pod corev1.PodSpec, name string) *corev1.Container {
 	all := containers(pod)
-	if i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == "drain-agent" }); i >= 0 {
+	if i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
 		return &all[i]
 	}
 	return nil

@@ -22,9 +22,9 @@ func injectArgs(component string) []string {
 	args := []string{"inject", "-q", "-f", "testdata/components/" + component + ".yaml", "--token=-", "--grace-period=60s", "--envoy-admin=http://127.0.0.1:15000"}
 	switch component {
 	case "classic":
-		args = append(args, "--shape=classic", countApp, "--agent-arg=--watch=app=port:8080")
+		args = append(args, "--shape=classic", countApp, "--agent-arg=--watch=app=port:8090")
 	case "native":
-		args = append(args, countApp, "--agent-arg=--watch=app=port:8080")
+		args = append(args, countApp, "--agent-arg=--watch=app=port:8090")
 	}
 	return args
 }
