@@ -323,7 +323,7 @@ func TestTCPAndTLSAreWaitedFor(t *testing.T) {
 		closeAll()
 		u.wait()
 		u.verdict("clean")
-		u.noCap("announce-max") // a pod this young may have had one slow answer of its starting Envoy, and reads its statistics rarely then
+		u.noCap()
 		u.wantCut(nil)
 	})
 }

@@ -10,6 +10,7 @@ const (
 	tooDear   = time.Second / share    // what costs more cannot be read once a second
 	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share × its cost
 	statsPace = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
+	unproven  = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most
 	lookPace  = time.Second            // how often the listeners are compared
 	flushPace = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
 )
@@ -65,7 +66,7 @@ func (p *prices) demoted() []string {
 type allowance struct {
 	at   time.Time     // the newest reading
 	paid time.Time     // when the readings so far will have cost 1/20 of Envoy's time
-	cost time.Duration // of one reading, believed twofold of the one before at most
+	cost time.Duration // of one reading, believed twofold of the one before at most, and the first as unproven at most
 }
 
 // due reports whether to read now: with requests under way for a fifth of the share, since nothing hangs on it; without, for all
@@ -80,6 +81,8 @@ func (a *allowance) due(now time.Time, busy bool) bool {
 func (a *allowance) spent(now time.Time, took time.Duration) {
 	if a.cost > 0 {
 		took = min(took, 2*a.cost)
+	} else {
+		took = min(took, unproven) // Envoy may just be starting: what is dear shows it again
 	}
 	a.at, a.cost = now, took
 	if a.paid.Before(now) {

@@ -74,7 +74,7 @@ func TestAllowance(t *testing.T) {
 	}{
 		"cheap and busy":         {1 * ms, always, 0.005, 250 * ms},
 		"cheap and idle":         {1 * ms, never, 0.05, 50 * ms},
-		"dear and busy":          {45 * ms, always, 0.011, 4500 * ms},
+		"dear and busy":          {45 * ms, always, 0.014, 4500 * ms},
 		"dear and idle":          {45 * ms, never, 0.052, 925 * ms},
 		"dear, busy and idle":    {45 * ms, often, 0.052, 925 * ms},
 		"cheap, busy and idle":   {1 * ms, often, 0.05, 50 * ms},
@@ -92,6 +92,21 @@ func TestAllowance(t *testing.T) {
 	a.spent(time.Now(), ms)
 	if a.spent(time.Now(), time.Second); a.cost != 2*ms {
 		t.Errorf("one slow answer is believed to cost %v", a.cost)
+	}
+}
+
+// A first reading is slow where Envoy has just started. It must not put off the next one by seconds: an announcement rests on it.
+func TestFirstReadingIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	var a allowance
+	start := time.Now()
+	a.spent(start, 200*ms)
+	if every := a.every(true); every != 500*ms || !a.due(start.Add(every), true) {
+		t.Errorf("after a slow first reading the next one comes after %v", every)
+	}
+	if a.spent(start.Add(500*ms), 2*ms); a.every(true) != statsPace {
+		t.Errorf("after a quick second one the next comes after %v", a.every(true))
 	}
 }
 
