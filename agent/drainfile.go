@@ -10,17 +10,19 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watchDrainFile drains while the file exists. It watches the directory: the file itself comes and goes.
+// watchDrainFile drains while the file exists. It watches the directory: the file itself comes and goes. A directory that is not there
+// yet is not watched: the file is looked at once a second then.
 func watchDrainFile(ctx context.Context, path string, operate func(verb, reason string) (string, error), say func(string)) {
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
+		defer watcher.Close()
 		err = watcher.Add(filepath.Dir(path))
+	} else {
+		watcher = new(fsnotify.Watcher) // never has anything to tell
 	}
 	if err != nil {
-		say(fmt.Sprintf("the drain file %s is not watched: %v", path, err))
-		return
+		say(fmt.Sprintf("the drain file %s is looked at once a second only: %v", path, err))
 	}
-	defer watcher.Close()
 	there, said := false, ""
 	again := time.NewTicker(time.Second) // what was refused in one phase may be welcome in the next
 	defer again.Stop()

@@ -13,8 +13,8 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
-// journal is a file that says what was done to Envoy, so that the next agent process can undo or resume it. It is replaced as a
-// whole, and removed when nothing is in force.
+// journal is a file that says what was done to Envoy that can be undone, so that the next agent process can undo or resume it. It is
+// replaced as a whole, and removed when nothing is in force.
 type journal struct {
 	path string
 	mu   sync.Mutex
@@ -25,7 +25,6 @@ type entry struct {
 	Time         time.Time `json:"time"`
 	Epoch        string    `json:"envoy"` // the Envoy process it was done to
 	HealthFailed bool      `json:"health_failed"`
-	Drained      bool      `json:"listeners_drained"`
 	Maintenance  bool      `json:"maintenance"`
 }
 
@@ -52,22 +51,17 @@ func (j *journal) load(epoch string) (drain.Journal, error) {
 	same := e.Epoch == epoch
 	j.now = e
 	if !same {
-		j.now.HealthFailed, j.now.Drained = false, false
+		j.now.HealthFailed = false
 	}
-	left := drain.Journal{Maintenance: e.Maintenance, HealthFailed: same && e.HealthFailed, Drained: same && e.Drained}
-	return left, nil
+	return drain.Journal{Maintenance: e.Maintenance, HealthFailed: same && e.HealthFailed}, nil
 }
 
 // before writes down what is about to be done.
 func (j *journal) before(a drain.Actions, epoch string) error {
-	if a&(drain.FailHealth|drain.DrainInbound|drain.HandOver) == 0 {
+	if a != drain.FailHealth {
 		return nil
 	}
-	return j.change(func(e *entry) {
-		e.Epoch = epoch
-		e.HealthFailed = e.HealthFailed || a == drain.FailHealth
-		e.Drained = e.Drained || a != drain.FailHealth
-	})
+	return j.change(func(e *entry) { e.Epoch, e.HealthFailed = epoch, true })
 }
 
 // after writes down that something was undone.
@@ -91,7 +85,7 @@ func (j *journal) change(how func(*entry)) error {
 	if j.path == "" || next == j.now {
 		return nil
 	}
-	if !next.HealthFailed && !next.Drained && !next.Maintenance {
+	if !next.HealthFailed && !next.Maintenance {
 		if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove journal: %v", err)
 		}

@@ -80,6 +80,5 @@ type ProxyFacts struct {
 // Journal is what an earlier agent process did to the Envoy that still runs.
 type Journal struct {
 	Maintenance  bool // an operator's drain was in force
-	HealthFailed bool // reversible
-	Drained      bool // irreversible
+	HealthFailed bool // its health check was made to fail; drained listeners are not here: that cannot be undone
 }
