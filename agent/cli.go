@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -32,15 +33,15 @@ type runFlags struct {
 	Hooks       string               `default:"app,proxy,agent" help:"Containers that have a stop hook here; agent is this one."`
 	StopOrder   string               `default:"app,proxy" help:"Who is let go after whom: comma is then, plus is together (app+worker,otel,proxy)."`
 	OutlivesMe  string               `name:"outlives-me" help:"Containers that end after the agent: native sidecars that stand before it, such as proxy under Istio."`
-	Stop        []string             `sep:"none" help:"NAME=DURATION: a container's share of the grace period from SIGTERM to its end. Default app=5s, others 2s." placeholder:"app=5s"`
-	ObserveNap  []string             `name:"observe-sleep" sep:"none" help:"NAME=DURATION: how long the container's hook sleeps today (--mode=observe)." placeholder:"app=5s"`
+	Stop        list                 `sep:"none" help:"NAME=DURATION: a container's share of the grace period from SIGTERM to its end. Default app=5s, others 2s." placeholder:"app=5s"`
+	ObserveNap  list                 `name:"observe-sleep" sep:"none" help:"NAME=DURATION: how long the container's hook sleeps today (--mode=observe)." placeholder:"app=5s"`
 
-	Proxy      string   `default:"auto" help:"Who owns the Envoy: auto, envoy or istio."`
-	EnvoyAdmin string   `default:"http://127.0.0.1:15000" help:"Envoy's admin: http://HOST:PORT or unix:///PATH. Empty: timer mode, Envoy is not read."`
-	AppSource  []string `sep:"none" help:"[NAME=]SOURCE of the requests the container NAME (app) holds: prometheus:URL#metric{labels}, json:URL#/pointer, file:PATH, socket:PORT, none." placeholder:"prometheus:http://127.0.0.1:8090/metrics#active_requests"`
-	Watch      []string `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended; of its ports, name the one that it closes last. Default for the app: the port that Envoy sends inbound traffic to." placeholder:"app=port:8080"`
-	AppDrain   string   `name:"app-drain-url" help:"POSTed when draining begins, so that the app can close streams and WebSockets politely."`
-	ExitWith   string   `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
+	Proxy      string `default:"auto" help:"Who owns the Envoy: auto, envoy or istio."`
+	EnvoyAdmin string `default:"http://127.0.0.1:15000" help:"Envoy's admin: http://HOST:PORT or unix:///PATH. Empty: timer mode, Envoy is not read."`
+	AppSource  list   `sep:"none" help:"[NAME=]SOURCE of the requests the container NAME (app) holds: prometheus:URL#metric{labels}, json:URL#/pointer, file:PATH, socket:PORT, none." placeholder:"prometheus:http://127.0.0.1:8090/metrics#active_requests"`
+	Watch      list   `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended; of its ports, name the one that it closes last. Default for the app: the port that Envoy sends inbound traffic to." placeholder:"app=port:8080"`
+	AppDrain   string `name:"app-drain-url" help:"POSTed when draining begins, so that the app can close streams and WebSockets politely."`
+	ExitWith   string `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
 
 	Preset      string               `default:"kube-proxy" help:"Who sends new connections to the pod: kube-proxy, istio, alb, nlb or gclb. Sets the five values below it that are not given."`
 	Propagation value[time.Duration] `placeholder:"DURATION" help:"How long after the pod's deletion new connections must be expected. Preset kube-proxy: 1.5s."`
@@ -81,6 +82,23 @@ func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
 		v.v, v.set, v.bad = parsed, true, ""
 	} else {
 		v.bad = text
+	}
+	return nil
+}
+
+// list is a flag that may be repeated; a text of several lines, as its environment twin may have, is several values.
+type list []string
+
+// Decode adds the text's lines.
+func (l *list) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			*l = append(*l, line)
+		}
 	}
 	return nil
 }

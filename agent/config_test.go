@@ -153,7 +153,8 @@ func TestPresetsGiveWayToFlags(t *testing.T) {
 func TestEnvironmentTwins(t *testing.T) {
 	for name, text := range map[string]string{
 		"GRACE_PERIOD": "77s", "MODE": "observe", "QUIET_MIN": "3s", "QUIT_PROXY": "true", "ACCEPT_LOSS": "0.5", "STOP": "app=9s,proxy=8s",
-		"APP_SOURCE": `prometheus:http://127.0.0.1:1/m#a{b="c,d"}`, "ENVOY_ADMIN": "", "STOP_ORDER": "proxy,app", "SETTLE": "1s",
+		"APP_SOURCE": "prometheus:http://127.0.0.1:1/m#a{b=\"c,d\"}\n\n  other=file:/x\n", "HOOKS": "app,other,proxy,agent",
+		"WATCH": "app=port:1\nother=port:2", "ENVOY_ADMIN": "", "STOP_ORDER": "proxy,app", "SETTLE": "1s",
 	} {
 		t.Setenv("DRAIN_AGENT_"+name, text)
 	}
@@ -165,8 +166,8 @@ func TestEnvironmentTwins(t *testing.T) {
 	if p.Containers[p.Find("app")].Stop != 9*time.Second || p.Containers[p.Find("proxy")].Stop != 8*time.Second || p.Containers[0].Name != "proxy" {
 		t.Errorf("containers %+v", p.Containers)
 	}
-	if len(c.sources) != 1 || c.admin != nil || p.ProxyAdmin {
-		t.Errorf("%d sources, admin %v: an empty address means timer mode", len(c.sources), c.admin)
+	if len(c.sources) != 2 || len(c.watches) != 2 || c.admin != nil || p.ProxyAdmin {
+		t.Errorf("%d sources, %d watches, admin %v: a line each, and an empty address means timer mode", len(c.sources), len(c.watches), c.admin)
 	}
 }
 

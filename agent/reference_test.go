@@ -97,7 +97,7 @@ func flagsPage(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString(`# Command line
 
-Every flag has an environment twin, named beside it; the flag wins. ` + "`run`" + ` is the default command: what the container runs.
+Every flag has an environment twin, named beside it; the flag wins. Of a flag that may be repeated the twin takes several values, a line each. ` + "`run`" + ` is the default command: what the container runs.
 All problems of a configuration are told at once; only nonsense ends the agent (exit code 1), what is merely doubtful is logged as a warning and the agent runs.
 Durations are written ` + "`1500ms`, `30s`, `2m`" + `. Where the default is "preset", [presets](presets.md) has the numbers.
 
