@@ -3,9 +3,33 @@
 package e2e
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
+
+// What must come before what is seen even where both happen within milliseconds.
+func TestCauses(t *testing.T) {
+	at := func(what string, ms int) step { return step{time.UnixMilli(int64(ms)), what} }
+	order := [][]string{{"app"}, {"proxy"}, {"drain-agent"}}
+	right := []step{at("hook app", 0), at("answer app", 2000), at("sigterm app", 2001), at("exit app 0", 2100), at("sigterm proxy", 2101), at("exit proxy 0", 2110), at("sigterm drain-agent", 2111)}
+	for _, row := range []struct {
+		name  string
+		steps []step
+		want  int
+	}{
+		{"right", right, 0},
+		{"SIGTERM before the hook's answer", append(slices.Clone(right[:2]), at("sigterm app", 1900), at("exit app 0", 2100)), 1},
+		{"the proxy before the app's end", append(slices.Clone(right[:4]), at("sigterm proxy", 2010)), 1},
+		{"the agent before both ends", append(slices.Clone(right[:6]), at("sigterm drain-agent", 2000)), 2},
+		{"clocks apart", append(slices.Clone(right[:4]), at("sigterm proxy", 2060)), 0},
+		{"no hook", []step{at("sigterm app", 0), at("exit app 0", 10), at("sigterm proxy", 11)}, 0},
+	} {
+		if got := causes(row.steps, order); len(got) != row.want {
+			t.Errorf("%s: %d found, want %d: %v", row.name, len(got), row.want, got)
+		}
+	}
+}
 
 // The comparison of row 9 has to see what is different, and to overlook what is only a little later.
 func TestDifferences(t *testing.T) {

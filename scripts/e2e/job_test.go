@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,11 +50,7 @@ func TestJob(t *testing.T) {
 			if code := status(pod, "app").State.Terminated.ExitCode; code != row.code {
 				t.Errorf("the app ended with %d, want %d", code, row.code)
 			}
-			v := verdictOf(t, pod)
-			t.Logf("%s in %d ms, trigger %s", v.Outcome, v.TotalMS, v.Trigger)
-			if v.Outcome != "clean" || v.Trigger == "" {
-				t.Errorf("verdict %s (%s), trigger %q", v.Outcome, v.Reason, v.Trigger)
-			}
+			stoppedCleanly(t, "job "+row.name, pod)
 		})
 	}
 }
@@ -84,7 +81,9 @@ func TestClassicJob(t *testing.T) {
 					t.Errorf("%s ended with %d, want %d", container, got, want)
 				}
 			}
-			t.Logf("verdict %s: %s", verdictOf(t, pod).Outcome, verdictOf(t, pod).Reason)
+			if v := verdictOf(t, pod); v.Outcome != "clean" || !strings.Contains(v.Trigger, "app ended") {
+				t.Errorf("verdict %s (%s), trigger %q", v.Outcome, v.Reason, v.Trigger)
+			}
 		})
 	}
 }

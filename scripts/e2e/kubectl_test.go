@@ -110,6 +110,15 @@ func pods(t *testing.T, ns, selector string) []corev1.Pod {
 	return list.Items
 }
 
+func podNamed(t *testing.T, ns, name string) corev1.Pod {
+	t.Helper()
+	var pod corev1.Pod
+	if err := json.Unmarshal(kubectl(t, "-n", ns, "get", "pod", name, "-o", "json"), &pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
 // eventually polls once in a while; it is for states of the API, which are seconds old anyway.
 func eventually(t *testing.T, within time.Duration, what string, holds func() bool) {
 	t.Helper()

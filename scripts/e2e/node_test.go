@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -27,11 +29,20 @@ func ownNode(t *testing.T) {
 	}
 }
 
+// restartKubelet returns when the new one is well.
 func restartKubelet(t *testing.T) {
 	t.Helper()
 	if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), clusterScript, "restart", "kubelet").CombinedOutput(); err != nil {
 		t.Fatalf("restart kubelet: %v: %s", err, out)
 	}
+	eventually(t, time.Minute, "the new kubelet is well", func() bool {
+		response, err := http.Get("http://127.0.0.1:10248/healthz")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
 }
 
 // signal sends a signal to the main process of a container, seen from the node.

@@ -47,19 +47,20 @@ func TestPodsimAgreesWithKubelet(t *testing.T) {
 		name  string
 		shape string
 		adapt func(*workload)
+		spent bool // the grace period is over before the hooks: nobody waits for anybody then
 		play  func(*testing.T, stage)
 	}{
-		{"native idle", "native", nil, func(_ *testing.T, s stage) { s.remove(nil) }},
-		{"native with a request", "native", nil, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
-		{"proxy before agent", "native", func(w *workload) { w.proxyFirst() }, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
-		{"classic with a request", "classic", nil, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
-		{"no agent, no hooks", "native", func(w *workload) { w.withoutAgent() }, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
-		{"grace exhausted", "native", func(w *workload) { w.grace(12) }, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(nil) }},
-		{"shorter grace than configured", "native", nil, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(&four) }},
-		{"app killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "app") }},
-		{"proxy killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "proxy") }},
-		{"agent killed in mid-drain", "native", nil, func(t *testing.T, s stage) { killInMidDrain(t, s, "drain-agent") }},
-		{"liveness restart of the app, then deleted", "native", impatient, func(t *testing.T, s stage) { restartApp(t, s); s.remove(nil) }},
+		{"native idle", "native", nil, false, func(_ *testing.T, s stage) { s.remove(nil) }},
+		{"native with a request", "native", nil, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"proxy before agent", "native", func(w *workload) { w.proxyFirst() }, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"classic with a request", "classic", nil, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"no agent, no hooks", "native", func(w *workload) { w.withoutAgent() }, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
+		{"grace exhausted", "native", func(w *workload) { w.grace(12) }, true, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(nil) }},
+		{"shorter grace than configured", "native", nil, true, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(&four) }},
+		{"app killed in mid-drain", "native", nil, false, func(t *testing.T, s stage) { killInMidDrain(t, s, "app") }},
+		{"proxy killed in mid-drain", "native", nil, false, func(t *testing.T, s stage) { killInMidDrain(t, s, "proxy") }},
+		{"agent killed in mid-drain", "native", nil, false, func(t *testing.T, s stage) { killInMidDrain(t, s, "drain-agent") }},
+		{"liveness restart of the app, then deleted", "native", impatient, false, func(t *testing.T, s stage) { restartApp(t, s); s.remove(nil) }},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			t.Parallel()
@@ -81,6 +82,13 @@ func TestPodsimAgreesWithKubelet(t *testing.T) {
 			kubelet, podsim := run(onKubelet, true), run(onPodsim, false)
 			for _, difference := range differences(kubelet, podsim) {
 				t.Error(difference)
+			}
+			if !scenario.spent {
+				for name, steps := range map[string][]step{"kubelet": kubelet, "podsim": podsim} {
+					for _, wrong := range causes(steps, waves(load(t, scenario.shape, "any"), scenario.adapt)) {
+						t.Errorf("%s: %s", name, wrong)
+					}
+				}
 			}
 			if t.Failed() {
 				t.Logf("kubelet: %v\npodsim:  %v", show(kubelet), show(podsim))

@@ -41,16 +41,21 @@ func TestLivenessRestart(t *testing.T) {
 			pod := pods(t, w.ns, w.selector())[0]
 			log := follow(t, w.ns, pod.Name, "drain-agent")
 			row.fail(t, pod)
+			first := log
 			eventually(t, time.Minute, row.container+" was restarted and the pod is ready again", func() bool {
 				now := pods(t, w.ns, w.selector())[0]
 				return status(now, row.container).RestartCount == 1 && ready(now)
 			})
 			onlyRestarted(t, pods(t, w.ns, w.selector())[0], row.container)
 			staysOpen(t, w.target(t))
-			if row.container == "drain-agent" { // its second life is logged apart
+			if row.container == "drain-agent" { // frozen, it knows of nothing; its second life is logged apart
 				log = follow(t, w.ns, pod.Name, "drain-agent")
+				eventually(t, time.Minute, "the second life of the agent has seen Envoy", func() bool { return len(log.events()) > 0 })
+			} else {
+				eventually(t, time.Minute, "the restart has its verdict", func() bool { return len(log.verdicts()) > 0 })
 			}
-			drainedNothing(t, log)
+			drainedNothing(t, first, row.container)
+			drainedNothing(t, log, row.container)
 			kubectl(t, "-n", w.ns, "scale", "deployment/"+w.deployment.Name, "--replicas=0")
 			if v := verdictOf(t, seen.gone(t, pod.Name, time.Minute)); v.Outcome != "clean" {
 				t.Errorf("the real stop afterwards ended %s: %s", v.Outcome, v.Reason)
@@ -74,17 +79,20 @@ func onlyRestarted(t *testing.T, pod corev1.Pod, container string) {
 	}
 }
 
-// drainedNothing holds when all that happened so far were stops of single containers.
-func drainedNothing(t *testing.T, log *follower) {
+// drainedNothing holds when all that happened so far were stops of this one container.
+func drainedNothing(t *testing.T, log *follower, container string) {
 	t.Helper()
+	if len(log.events()) == 0 {
+		t.Error("the log is empty")
+	}
 	for _, e := range log.events() {
 		if !slices.Contains([]string{"serving", "confirming", "holding"}, e.To) {
 			t.Errorf("phase %s: %s", e.To, e.Reason)
 		}
 	}
 	for _, v := range log.verdicts() {
-		if v.Outcome != "container_restart" {
-			t.Errorf("verdict %s: %s", v.Outcome, v.Reason)
+		if v.Outcome != "container_restart" || v.Trigger != "hook "+container {
+			t.Errorf("verdict %s, trigger %s: %s", v.Outcome, v.Trigger, v.Reason)
 		}
 	}
 }

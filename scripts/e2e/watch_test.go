@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -71,6 +72,13 @@ func (w *watcher) of(name string) []podState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.states[name])
+}
+
+// names lists the pods that were ever seen.
+func (w *watcher) names() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.states))
 }
 
 // stopped lists the pods that are gone.

@@ -229,10 +229,7 @@ func (w *workload) targets(t *testing.T) []string {
 	if err := json.Unmarshal(kubectl(t, "-n", w.ns, "get", "service", w.service.Name, "-o", "json"), &service); err != nil {
 		t.Fatal(err)
 	}
-	host := os.Getenv("E2E_NODE_ADDRESS")
-	if host == "" {
-		host = "127.0.0.1"
-	}
+	host := nodeAddress(t)
 	var all []string
 	for _, port := range service.Spec.Ports {
 		all = append(all, fmt.Sprintf("%s:%d", host, port.NodePort))
@@ -245,6 +242,18 @@ func (w *workload) targets(t *testing.T) []string {
 		})
 	}
 	return all
+}
+
+// nodeAddress is where NodePorts answer: loopback of our own node, else what E2E_NODE_ADDRESS or the first node itself says.
+func nodeAddress(t *testing.T) string {
+	t.Helper()
+	if host := os.Getenv("E2E_NODE_ADDRESS"); host != "" {
+		return host
+	}
+	if os.Getenv("CLUSTER") != "external" {
+		return "127.0.0.1"
+	}
+	return string(kubectl(t, "get", "nodes", "-o", `jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}`))
 }
 
 // terminated waits until no pod of the workload is on its way out.
