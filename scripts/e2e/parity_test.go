@@ -55,8 +55,8 @@ func TestPodsimAgreesWithKubelet(t *testing.T) {
 		{"proxy before agent", "native", func(w *workload) { w.proxyFirst() }, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
 		{"classic with a request", "classic", nil, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
 		{"no agent, no hooks", "native", func(w *workload) { w.withoutAgent() }, false, func(t *testing.T, s stage) { busy(t, s, 6*time.Second); s.remove(nil) }},
-		{"grace exhausted", "native", func(w *workload) { w.grace(12) }, true, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(nil) }},
-		{"shorter grace than configured", "native", nil, true, func(t *testing.T, s stage) { busy(t, s, 50*time.Minute); s.remove(&four) }},
+		{"grace exhausted", "native", func(w *workload) { w.grace(12) }, true, func(t *testing.T, s stage) { busyOn(t, s, appPort, 50*time.Minute); s.remove(nil) }},
+		{"shorter grace than configured", "native", nil, true, func(t *testing.T, s stage) { busyOn(t, s, appPort, 50*time.Minute); s.remove(&four) }},
 		{"app killed in mid-drain", "native", nil, false, func(t *testing.T, s stage) { killInMidDrain(t, s, "app") }},
 		{"proxy killed in mid-drain", "native", nil, false, func(t *testing.T, s stage) { killInMidDrain(t, s, "proxy") }},
 		{"agent killed in mid-drain", "native", nil, false, func(t *testing.T, s stage) { killInMidDrain(t, s, "drain-agent") }},
@@ -104,10 +104,20 @@ func namespaceFor(t *testing.T, real bool) string {
 	return "default"
 }
 
-// busy sends a request that takes that long, and returns when the app has it.
+const (
+	proxyPort = 8000
+	appPort   = 8080 // past the proxy, whose end then does not end the request
+)
+
+// busy sends a request through the proxy that takes that long, and returns when the app has it.
 func busy(t *testing.T, s stage, takes time.Duration) {
 	t.Helper()
-	response, err := http.Get(s.url(8000, fmt.Sprintf("/stream?ms=%d&chunks=2", takes.Milliseconds()/2)))
+	busyOn(t, s, proxyPort, takes)
+}
+
+func busyOn(t *testing.T, s stage, port int, takes time.Duration) {
+	t.Helper()
+	response, err := http.Get(s.url(port, fmt.Sprintf("/stream?ms=%d&chunks=2", takes.Milliseconds()/2)))
 	if err != nil {
 		t.Fatal(err)
 	}
