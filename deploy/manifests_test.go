@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,73 @@ func TestTheAppIsGoneWhenItsLastPortIs(t *testing.T) {
 			t.Errorf("%s: --watch=%s, want %s, the port of the app's management", name, watch, want)
 		}
 	}
+}
+
+// skeleton are the keys that every manifest has, and those that only hold others.
+var skeleton = strings.Fields(`apiVersion kind metadata name namespace labels data spec template selector matchLabels labelSelector
+	containers initContainers ports env valueFrom fieldPath command lifecycle affinity podAffinityTerm volumes mountPath containerPort
+	httpGet exec type`)
+
+// Whatever we set has its reason on the page.
+func TestEveryFieldHasItsReason(t *testing.T) {
+	text, err := os.ReadFile("../docs/reference/manifests.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := regexp.MustCompile("`[^`]+`").FindAllString(string(text), -1)
+	told := func(word string) bool {
+		whole := regexp.MustCompile(`(^|[^\w-])` + regexp.QuoteMeta(word) + `($|[^\w-])`)
+		return slices.Contains(skeleton, word) || slices.ContainsFunc(page, whole.MatchString)
+	}
+	files, err := filepath.Glob("manifests/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		for word := range words(t, file) {
+			if !told(word) {
+				t.Errorf("%s sets %s: docs/reference/manifests.md does not say why", file, word)
+			}
+		}
+	}
+}
+
+// words are the keys of a file's objects, and the flags among their arguments.
+func words(t *testing.T, file string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	var walk func(any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case map[string]any:
+			for key, value := range node {
+				all[key] = true
+				if !slices.Contains([]string{"labels", "matchLabels", "data", "selector"}, key) {
+					walk(value)
+				}
+			}
+		case []any:
+			for _, value := range node {
+				walk(value)
+			}
+		case string:
+			if flag, _, _ := strings.Cut(node, "="); strings.HasPrefix(flag, "--") {
+				all[flag] = true
+			}
+		}
+	}
+	for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
+		var object map[string]any
+		if err := yaml.Unmarshal(document, &object); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		walk(object)
+	}
+	return all
 }
 
 // Istio leaves the traffic of UID 1337 alone, and the restricted Pod Security level refuses root.
