@@ -1,5 +1,5 @@
 # The demo app as an image: one static binary and nothing else.
-#   docker build -f Dockerfile.app -t drain-agent-app .
+#   docker build -f Dockerfile.app -t drain-agent-app:dev .
 ARG BUILDER=golang:1.26
 FROM ${BUILDER} AS build
 WORKDIR /src

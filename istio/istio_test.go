@@ -148,7 +148,8 @@ func TestInjectionTemplateGivesTheSamePod(t *testing.T) {
 	consistent(t, "injection-template.yaml", &overlay.Spec)
 }
 
-// consistent checks what an agent in a mesh needs: never UID 1337, the grace it is told, a hook for each name it is told.
+// consistent checks what an agent in a mesh needs: never UID 1337, the grace it is told, a hook for each name it is told, and
+// the port that the app closes last, that of its management: until then it may need the proxy.
 func consistent(t *testing.T, name string, pod *corev1.PodSpec) {
 	t.Helper()
 	all := slices.Concat(pod.InitContainers, pod.Containers)
@@ -166,6 +167,11 @@ func consistent(t *testing.T, name string, pod *corev1.PodSpec) {
 		}
 		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
 			hooks++
+		}
+		for _, arg := range c.Args {
+			if port, is := strings.CutPrefix(arg, "--mgmt-port="); is && !slices.Contains(all[agent].Args, "--watch=app=port:"+port) {
+				t.Errorf("%s: the agent is told %v, the app closes port %s last", name, all[agent].Args, port)
+			}
 		}
 	}
 	args := all[agent].Args

@@ -26,7 +26,7 @@ Job, CronJob, Pod and List in the manifests, and says on standard error what it 
 
 Text is inserted between your lines, between marks; comments, order and formatting stay. A second run replaces what the first one
 put there, so the same command changes nothing; uninject takes everything back. With any error nothing is written.`,
-		Example: "  drainctl inject -f deployment.yaml --diff\n  drainctl inject -f deployment.yaml | kubectl apply -f -\n  drainctl inject -f k8s/ -w --app-source='prometheus:http://127.0.0.1:8090/metrics#active_requests'",
+		Example: "  drainctl inject -f deployment.yaml --diff\n  drainctl inject -f deployment.yaml -w && kubectl apply -f deployment.yaml\n  drainctl inject -f k8s/ -w --app-source='prometheus:http://127.0.0.1:8090/metrics#active_requests'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			before, err := read(files, cmd.InOrStdin())
@@ -81,7 +81,7 @@ put there, so the same command changes nothing; uninject takes everything back. 
 	fl.DurationVar(&o.Grace, "grace-period", 0, "terminationGracePeriodSeconds; default: the pod's, or more where a drain would not fit")
 	fl.StringArrayVar(&o.ReplaceHooks, "replace-hook", nil, "container whose own preStop hook gives way to the agent's (repeatable)")
 	fl.StringArrayVar(&o.AgentArgs, "agent-arg", nil, "further argument of drain-agent run (repeatable), such as --agent-arg=--stop=app=20s")
-	fl.StringVar(&o.Token, "token", "", "token that hooks carry; default: a new one per workload, kept by later runs; - for none")
+	fl.StringVar(&o.Token, "token", "", "token that hooks carry; default: a new one per workload, kept by later runs on the same file; - for none. Give one where the output goes through a pipe: a new one with each run rolls the pods")
 	return cmd
 }
 

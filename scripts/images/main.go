@@ -60,7 +60,7 @@ func produce(ctx context.Context, f flags, image, dockerfile string) error {
 		if err != nil {
 			return err
 		}
-		tag, err := name.NewTag(image + ":latest")
+		tag, err := name.NewTag(image + ":dev") // what the manifests name
 		if err != nil {
 			return err
 		}

@@ -271,6 +271,17 @@ func withHook(hook string) string {
 		hook + "\n  - name: envoy\n    image: envoyproxy/envoy:v1\n"
 }
 
+// The port that a person names is watched alone: a second one would contradict it.
+func TestOwnWatchTakesThePlaceOfTheFirstPort(t *testing.T) {
+	const name = "14-job-regular-proxy"
+	o := options(name)
+	o.AgentArgs = []string{"--watch=app=port:8090"}
+	text, _, err := inject.File(name, shapes(t)[name], o)
+	if err != nil || bytes.Count(text, []byte("--watch=")) != 1 || !bytes.Contains(text, []byte("--watch=app=port:8090\n")) {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
 func TestWhatCannotBeEditedIsExplained(t *testing.T) {
 	pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n"
 	for text, want := range map[string]string{

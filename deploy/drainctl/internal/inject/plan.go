@@ -235,13 +235,13 @@ func (p *Plan) args(w *manifest.Workload, o Options) error {
 
 // watch says how the agent sees that a Job's work is done where its proxy is a regular container.
 func (p *Plan) watch(w *manifest.Workload, o Options) ([]string, error) {
+	if slices.ContainsFunc(o.AgentArgs, func(arg string) bool { return strings.HasPrefix(arg, "--watch="+budget.AppName+"=") }) {
+		return nil, nil
+	}
 	for _, h := range p.Hooks {
 		if c := w.Named(h.Container); h.Name == budget.AppName && len(c.Ports) > 0 {
 			return []string{fmt.Sprintf("--watch=app=port:%d", c.Ports[0].ContainerPort)}, nil
 		}
-	}
-	if slices.ContainsFunc(o.AgentArgs, func(arg string) bool { return strings.HasPrefix(arg, "--watch=") }) {
-		return nil, nil
 	}
 	return nil, fmt.Errorf("the agent cannot see when the work is done: the app has no port. Make the proxy a native sidecar (move %s to initContainers with "+
 		"restartPolicy: Always), so that kubelet ends it; or let the app write a file at its end and say --agent-arg=--watch=app=file:PATH", p.Proxy.Container)
