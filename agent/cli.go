@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/drain-agent/drain-agent/agent/budget"
 )
 
 // cli is the whole command line. Every flag has an environment twin: --grace-period is DRAIN_AGENT_GRACE_PERIOD.
@@ -78,7 +80,7 @@ func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
 	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
 		return err
 	}
-	if parsed, err := parse[T](text); err == nil {
+	if parsed, err := budget.Parse[T](text); err == nil {
 		v.v, v.set, v.bad = parsed, true, ""
 	} else {
 		v.bad = text

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drain-agent/drain-agent/agent/budget"
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
 	"github.com/drain-agent/drain-agent/agent/internal/traffic"
@@ -42,28 +43,6 @@ func (p problems) err() error {
 		return nil
 	}
 	return fmt.Errorf("configuration has %d problem(s):\n  %s", len(p), strings.Join(p, "\n  "))
-}
-
-func parse[T any](text string) (v T, err error) {
-	var parsed any
-	switch any(v).(type) {
-	case time.Duration:
-		parsed, err = time.ParseDuration(text)
-		if err == nil && parsed.(time.Duration) < 0 {
-			err = fmt.Errorf("negative")
-		}
-	case float64:
-		parsed, err = strconv.ParseFloat(text, 64)
-		if f, ok := parsed.(float64); err == nil && ok && !(f >= 0 && f < 1e9) {
-			err = fmt.Errorf("out of range")
-		}
-	case bool:
-		parsed, err = strconv.ParseBool(text)
-	}
-	if err != nil {
-		return v, err
-	}
-	return parsed.(T), nil
 }
 
 // unreadable reports the flags whose text could not be read, by their field names.
@@ -115,10 +94,10 @@ func load(f *runFlags) (*config, error) {
 	if u, err := url.Parse(f.AppDrain); f.AppDrain != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 		bad.add("app-drain-url", f.AppDrain, "not a URL", "write http://127.0.0.1:PORT/PATH")
 	}
-	oneOf(&bad, "mode", f.Mode, "drain", "observe")
-	oneOf(&bad, "proxy", f.Proxy, "auto", "envoy", "istio")
-	oneOf(&bad, "log-format", f.LogFormat, "json", "text")
-	oneOf(&bad, "fail-readiness", f.FailReadiness, "never", "draining", "trigger")
+	oneOf(&bad, "mode", f.Mode)
+	oneOf(&bad, "proxy", f.Proxy)
+	oneOf(&bad, "log-format", f.LogFormat)
+	oneOf(&bad, "fail-readiness", f.FailReadiness)
 	c.containers(&bad)
 	c.fillPolicy(&bad)
 	c.readers(&bad)
@@ -126,9 +105,9 @@ func load(f *runFlags) (*config, error) {
 	return c, bad.err()
 }
 
-func oneOf(bad *problems, flag, value string, allowed ...string) {
-	if !slices.Contains(allowed, value) {
-		bad.add(flag, value, "unknown value", "write "+strings.Join(allowed, ", "))
+func oneOf(bad *problems, flag, value string) {
+	if words := budget.Flags()[flag]; !slices.Contains(strings.Split(words, ", "), value) {
+		bad.add(flag, value, "unknown value", "write "+words)
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *config) durations(bad *problems, flag string, given []string, set func(
 		for _, pair := range split(one, ",") {
 			name, text, _ := strings.Cut(pair, "=")
 			id := c.policy.Find(name)
-			d, err := parse[time.Duration](text)
+			d, err := budget.Parse[time.Duration](text)
 			switch {
 			case err != nil:
 				bad.add(flag, pair, "not NAME=DURATION", "write app=5s")

@@ -57,8 +57,8 @@ func FromArgs(args []string) (Policy, error) {
 		"drain-max": &p.DrainMax,
 	} {
 		if text := last(given[name], ""); text != "" {
-			d, err := time.ParseDuration(text)
-			if err != nil || d < 0 {
+			d, err := Parse[time.Duration](text)
+			if err != nil {
 				bad = append(bad, "--"+name+"="+text)
 				continue
 			}
@@ -86,9 +86,9 @@ func containers(p *Policy, given map[string][]string) (bad []string) {
 	for _, share := range given["stop"] {
 		for pair := range strings.SplitSeq(share, ",") {
 			name, text, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			d, err := time.ParseDuration(text)
+			d, err := Parse[time.Duration](text)
 			id := p.Find(name)
-			if err != nil || d < 0 {
+			if err != nil {
 				bad = append(bad, "--stop="+pair)
 			} else if int(id) < len(p.Containers) {
 				p.Containers[id].Stop = d
@@ -107,15 +107,17 @@ func Flag(args []string, name string) (string, bool) {
 	return all[len(all)-1], true
 }
 
+// flags returns the values of each flag; below "" what is neither a flag nor a flag's value.
 func flags(args []string) map[string][]string {
 	given := map[string][]string{}
 	for i := 0; i < len(args); i++ {
 		name, isFlag := strings.CutPrefix(args[i], "--")
 		if !isFlag {
+			given[""] = append(given[""], args[i])
 			continue
 		}
 		name, text, joined := strings.Cut(name, "=")
-		if !joined && i+1 < len(args) && !strings.HasPrefix(args[i+1], "--") {
+		if !joined && Flags()[name] != BoolText && i+1 < len(args) && !strings.HasPrefix(args[i+1], "--") {
 			i++
 			text = args[i]
 		}

@@ -42,3 +42,27 @@ func TestFlagTakesTheLastOfBothForms(t *testing.T) {
 		t.Errorf("floor %v, %v", p.Budget().Floor, err)
 	}
 }
+
+func TestProblemsOfTheEnvironmentAndOfOtherCommands(t *testing.T) {
+	for _, one := range []struct {
+		args     string
+		variable string
+		value    string
+		want     string
+	}{
+		{"run", "DRAIN_AGENT_POLL", "x", "DRAIN_AGENT_POLL=x: cannot be read; write a duration"},
+		{"run", "DRAIN_AGENT_STOP", "app=5s\nproxy=soon", "cannot be read; write NAME=5s"},
+		{"", "DRAIN_AGENT_GRACE", "30s", "DRAIN_AGENT_GRACE: no flag has this twin"},
+		{"run --poll=25ms", "DRAIN_AGENT_POLL", "x", ""},
+		{"run", "DRAIN_AGENT_POLL", "$(POLL)", ""},
+		{"run --mode=$(MODE)", "DRAIN_AGENT_STOP", "app=5s\n\nproxy=2s", ""},
+		{"run", "DRAIN_AGENT_TIMEOUT", "5s", ""},
+		{"run", "GOMEMLIMIT", "x", ""},
+		{"hook --http=x app", "DRAIN_AGENT_POLL", "x", ""},
+	} {
+		bad := budget.Problems(strings.Fields(one.args), map[string]string{one.variable: one.value})
+		if got := strings.Join(bad, "; "); !strings.Contains(got, one.want) || (one.want == "") != (got == "") {
+			t.Errorf("%+v: %q", one, got)
+		}
+	}
+}

@@ -104,14 +104,13 @@ type set struct {
 // pod is a workload with what the rules ask of it again and again.
 type pod struct {
 	*manifest.Workload
-	spec    *corev1.PodSpec
-	agent   *corev1.Container // nil without drain-agent
-	args    []string          // the agent's
-	policy  *budget.Policy    // of those; nil without an agent, or with argsErr
-	argsErr error
-	native  bool // the agent is a native sidecar
-	proxy   inject.Proxy
-	job     bool
+	spec   *corev1.PodSpec
+	agent  *corev1.Container // nil without drain-agent
+	args   []string          // the agent's
+	policy *budget.Policy    // of those; nil without an agent, or where they cannot be read
+	native bool              // the agent is a native sidecar
+	proxy  inject.Proxy
+	job    bool
 }
 
 // grace is the pod's grace period; Kubernetes' 30 s where nothing is said.
@@ -141,9 +140,7 @@ func newPod(w *manifest.Workload, objects []*manifest.Object) *pod {
 	p.native = slices.Contains(w.Sidecars(), p.agent)
 	if p.agent != nil {
 		p.args = slices.Concat(p.agent.Command, p.agent.Args)
-		if policy, err := budget.FromArgs(p.args); err != nil {
-			p.argsErr = err
-		} else {
+		if policy, err := budget.FromArgs(p.args); err == nil {
 			p.policy = &policy
 		}
 	}

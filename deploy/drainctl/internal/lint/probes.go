@@ -39,18 +39,23 @@ func livenessFailsInShutdown(p *pod, c *corev1.Container, hit hitFunc) {
 	if c.LivenessProbe == nil || c.ReadinessProbe != nil && reflect.DeepEqual(c.LivenessProbe.ProbeHandler, c.ReadinessProbe.ProbeHandler) {
 		return
 	}
-	asks := ""
-	switch h := c.LivenessProbe.ProbeHandler; {
-	case h.HTTPGet != nil:
-		asks = h.HTTPGet.Path
-	case h.GRPC != nil && h.GRPC.Service != nil:
-		asks = *h.GRPC.Service
-	case h.Exec != nil:
-		asks = strings.Join(h.Exec.Command, " ")
-	}
+	asks := asked(c.LivenessProbe)
 	if strings.Contains(strings.ToLower(asks), "ready") || strings.Contains(strings.ToLower(asks), "readiness") {
 		hit(manifest.Find(p.Container(c.Name), "livenessProbe"), "liveness asks %s", asks)
 	}
+}
+
+// asked is what a probe asks for: path, service or command.
+func asked(probe *corev1.Probe) string {
+	switch h := probe.ProbeHandler; {
+	case h.HTTPGet != nil:
+		return h.HTTPGet.Path
+	case h.GRPC != nil && h.GRPC.Service != nil:
+		return *h.GRPC.Service
+	case h.Exec != nil:
+		return strings.Join(h.Exec.Command, " ")
+	}
+	return ""
 }
 
 func probeThroughProxy(_ *set, p *pod, hit hitFunc) {

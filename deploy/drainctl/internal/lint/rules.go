@@ -4,12 +4,20 @@ import "slices"
 
 // Rules returns the table of everything that lint knows; the documentation is written from it.
 func Rules() []Rule {
-	return slices.Concat(stopRules(), hookRules(), probeRules(), meshRules(), availabilityRules())
+	return slices.Concat(startRules(), stopRules(), hookRules(), probeRules(), meshRules(), availabilityRules())
+}
+
+func startRules() []Rule {
+	return []Rule{
+		{"agent-arguments", Error, "The agent exits 1 on a flag that it does not know and on a value that it cannot read: no new pod gets past it. A variable that no flag has is passed over.", "Write flags as docs/reference/flags.md has them, durations as 1500ms or 30s, stop shares as NAME=5s.", pods(agentArguments)},
+		{"agent-image", Advice, "For a tag latest, or none, kubelet asks the registry at every start; where it cannot, the agent does not start: as a native sidecar it holds back the whole pod, as a regular container the pod is not ready.", "Name a version or a digest, in a registry that every node reaches.", pods(agentImage)},
+		{"waits-for-later", Error, "Kubelet starts a container of the init order once the ones before it have started: the pod stays in Init for ever.", "Give the agent GET /startupz, and the proxy behind it GET /startupz/proxy.", pods(waitsForLater)},
+		{"strategy-takes-all", Warning, "Serving pods go before a new one is ready: a new one that cannot start (image missing, crash loop) leaves nobody who serves.", "Write rollingUpdate: {maxSurge: 1, maxUnavailable: 0}.", pods(strategyTakesAll)},
+	}
 }
 
 func stopRules() []Rule {
 	return []Rule{
-		{"agent-arguments", Error, "The agent cannot read its arguments and exits 1; as a sidecar it takes the pod down with it.", "Write durations as 1500ms or 30s, stop shares as NAME=5s.", pods(agentArguments)},
 		{"budget-over-grace", Error, "The phases of one drain do not fit into the grace period even with nothing in flight: stop shares shrink and requests are cut.", "Raise terminationGracePeriodSeconds and --grace-period, or lower the shares; drainctl budget draws them.", pods(budgetOverGrace)},
 		{"grace-mismatch", Error, "The agent cannot see the pod's grace period: with a wrong one it answers the hooks too early or too late.", "Give --grace-period the value of terminationGracePeriodSeconds.", pods(graceMismatch)},
 		{"grace-default", Warning, "Nobody has calculated how long the stop takes: after 30 s everything still running is killed.", "Set terminationGracePeriodSeconds to preStop delay + the app's own shutdown + buffer; drainctl budget calculates it.", pods(graceDefault)},

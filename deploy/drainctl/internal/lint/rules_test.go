@@ -2,6 +2,7 @@ package lint_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -23,6 +24,16 @@ func breaches() []breach {
 	webHook := "            httpGet: {path: /prestop/app, port: 9909}"
 	return []breach{
 		{"agent-arguments", "agent", []string{"--grace-period=60s", "--grace-period=60"}},
+		{"agent-arguments", "agent", []string{"- --hooks=app,proxy,agent", "- --hooks=app,proxy,agent\n        - --no-such-flag"}},
+		{"agent-arguments", "agent", []string{"- --hooks=app,proxy,agent", "- --hooks=app,proxy,agent\n        - --mode=dry"}},
+		{"agent-arguments", "agent", []string{"        args:\n        - run", "        command: [/drain-agent, run, --poll=x]\n        args:"}},
+		{"agent-arguments", "agent", []string{"        args:\n        - run\n", "        env:\n        - {name: DRAIN_AGENT_RESTART_MAX, value: x}\n        args:\n"}},
+		{"agent-image", "agent", []string{"drain-agent:dev", "registry.example:5000/drain-agent"}},
+		{"agent-image", "agent", []string{"drain-agent:dev", "drain-agent:latest"}},
+		{"waits-for-later", "agent", []string{"path: /startupz,", "path: /startupz/proxy,"}},
+		{"waits-for-later", "agent", []string{"httpGet: {path: /startupz, port: 9909}", "exec: {command: [/drain-agent, wait]}"}},
+		{"strategy-takes-all", "agent", []string{"  replicas: 3\n", "  replicas: 3\n  strategy: {type: Recreate}\n"}},
+		{"strategy-takes-all", "agent", []string{"  replicas: 3\n", "  replicas: 3\n  strategy: {rollingUpdate: {maxUnavailable: 100%}}\n"}},
 		{"budget-over-grace", "agent", []string{"GracePeriodSeconds: 60", "GracePeriodSeconds: 10", "--grace-period=60s", "--grace-period=10s"}},
 		{"budget-over-grace", "agent", []string{"--envoy-admin", "--stop=app=55s\n        - --envoy-admin"}},
 		{"grace-mismatch", "agent", []string{"--grace-period=60s", "--grace-period=30s"}},
@@ -97,6 +108,46 @@ func TestGoodManifestsAreClean(t *testing.T) {
 	}
 	if got := ids(t, load(t, "istio")+"---\n"+mesh); len(got) > 0 {
 		t.Errorf("STRICT with the port excluded: %v", got)
+	}
+}
+
+// The controller's own rounding: maxUnavailable down, maxSurge up, one pod where both come to none.
+func TestStrategiesAreRoundedAsTheControllerDoes(t *testing.T) {
+	for strategy, all := range map[string][]int{ // the numbers of replicas, of 1 to 4, that lose every pod
+		"{maxUnavailable: 1}":                 {1},
+		"{maxUnavailable: 3}":                 {1, 2, 3},
+		"{maxUnavailable: 50%}":               nil,
+		"{maxUnavailable: 99%}":               nil,
+		"{maxUnavailable: 0, maxSurge: 1}":    nil,
+		"{maxUnavailable: 25%, maxSurge: 0}":  {1},
+		"{maxUnavailable: 100%}":              {1, 2, 3, 4},
+		"{maxSurge: 1}":                       nil,
+		"{maxUnavailable: 25%, maxSurge: 1%}": nil,
+		"{maxUnavailable: many}":              nil,
+	} {
+		var got []int
+		for replicas := 1; replicas <= 4; replicas++ {
+			text := apply(t, load(t, "agent"), []string{"  replicas: 3\n", fmt.Sprintf("  replicas: %d\n  strategy: {rollingUpdate: %s}\n", replicas, strategy)})
+			if slices.Contains(ids(t, text), "strategy-takes-all") {
+				got = append(got, replicas)
+			}
+		}
+		if !slices.Equal(got, all) {
+			t.Errorf("%s: every pod goes with %v replicas, want %v", strategy, got, all)
+		}
+	}
+}
+
+func TestWhatNewPodsGetPast(t *testing.T) {
+	for _, edits := range [][]string{
+		{"drain-agent:dev", "registry.example:5000/drain-agent@sha256:" + strings.Repeat("0", 64)},
+		{"- --hooks=app,proxy,agent", "- --hooks=app,proxy,agent\n        - --poll=$(POLL)"},
+		{"        args:\n        - run\n", "        env:\n        - {name: DRAIN_AGENT_POLL, valueFrom: {configMapKeyRef: {name: web, key: poll}}}\n        args:\n"},
+		{"        args:\n        - run\n", "        command: [/bin/sh, -c, exec drain-agent run --no-such-flag]\n        args:\n"}, // a shell's, not to be judged
+	} {
+		if got := ids(t, apply(t, load(t, "agent"), edits)); len(got) > 0 {
+			t.Errorf("%q: %v", edits, got)
+		}
 	}
 }
 

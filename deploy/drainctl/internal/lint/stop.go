@@ -20,12 +20,6 @@ import (
 // longStop is where the article's rule begins: longer stops call for checkpoint-and-resume.
 const longStop = 120 * time.Second
 
-func agentArguments(_ *set, p *pod, hit hitFunc) {
-	if p.argsErr != nil {
-		hit(p.Container(inject.AgentContainer), "%v", p.argsErr)
-	}
-}
-
 func budgetOverGrace(_ *set, p *pod, hit hitFunc) {
 	if p.policy == nil {
 		return
