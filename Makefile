@@ -29,7 +29,7 @@ check: ## formatting, linters, module files, generated pages, known vulnerabilit
 	tools/rules
 	tools/vulnerabilities
 
-bench: ## the figures of the README, measured here, beside what people run today
+bench: ## the figures of the README, measured here, beside what people run today (an hour; with bench-rollouts where a node can run)
 	go run ./scripts/bench
 
 fuzz: ## every fuzz target for FUZZTIME (20s) each
@@ -49,8 +49,8 @@ e2e: ## the same scenarios on a real kubelet on this machine (root, Linux; under
 e2e-full: ## the long form of e2e, with the baselines beside it (over an hour)
 	scripts/e2e/run --long
 
-bench-rollouts: ## failures and seconds per stop on a real kubelet, side by side: nothing, sleep 5, sleep 15, drain-agent (half an hour)
-	scripts/e2e/run --table
+bench-rollouts: ## failures and seconds per stop on a real kubelet, side by side: nothing, sleep 5, sleep 15, drain-agent (about 40 minutes)
+	go run ./scripts/bench --only rollout
 
 soak: ## the long proofs: 500 SIGKILLs of the payment service, 50,000 requests of each HTTP/2 client, a minute of input orders, 300 stops a cell
 	APP_KILLS=500 go test -count=1 -run SIGKILL -timeout 2h ./app

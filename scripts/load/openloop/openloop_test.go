@@ -315,6 +315,36 @@ func TestThePlanIsRefusedWithEverythingThatIsWrong(t *testing.T) {
 	}
 }
 
+func TestNarrowerThanPlanned(t *testing.T) {
+	mixed := DefaultPlan("127.0.0.1:1") // 200 requests/s
+	mixed.Slow = 500                    // and 50
+	passing := mixed
+	passing.Rate, passing.Slow, passing.Clients = 50, 0, map[Client]float64{Fresh: 1, Kept: 0}
+	onlySlow := mixed
+	onlySlow.Rate = 0
+	all := map[Client]int{Fresh: 1, Kept: 1, HTTP2: 1, GRPC: 1, Slow: 1}
+	for _, row := range []struct {
+		name     string
+		plan     Plan
+		requests int // in 10 s
+		served   map[Client]int
+		want     string
+	}{
+		{"as planned", mixed, 2500, all, ""},
+		{"a little less", mixed, 2250, all, ""},
+		{"too few", mixed, 2249, all, "2249 requests in 10 s, planned were 2500"},
+		{"two clients never served", mixed, 2500, map[Client]int{Fresh: 1, Kept: 1, HTTP2: 1}, "nothing of grpc was served; nothing of slow was served"},
+		{"one client is all that was meant", passing, 500, map[Client]int{Fresh: 1}, ""},
+		{"too few of one client", passing, 400, map[Client]int{Fresh: 1}, "400 requests in 10 s, planned were 500"},
+		{"only slow ones meant", onlySlow, 500, map[Client]int{Slow: 1}, ""},
+	} {
+		r := Report{Requests: row.requests, Seconds: 10, Served: row.served}
+		if got := strings.Join(r.Narrower(row.plan), "; "); got != row.want {
+			t.Errorf("%s: %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
 func TestOverTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(ok))
 	defer s.Close()

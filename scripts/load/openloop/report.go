@@ -84,6 +84,31 @@ func (g *Generator) report() Report {
 	return r
 }
 
+// Narrower says in what the load was narrower than its plan: a client of which nothing was served, or less than nine tenths
+// of the requests sent. Empty: it was as wide as meant.
+func (r Report) Narrower(plan Plan) (all []string) {
+	clients, rate := []Client{}, plan.Rate
+	for client, share := range plan.Clients {
+		if plan.Rate > 0 && share > 0 {
+			clients = append(clients, client)
+		}
+	}
+	if plan.Slow > 0 {
+		clients = append(clients, Slow)
+		rate += float64(plan.Slow) / plan.SlowEvery.Seconds()
+	}
+	slices.Sort(clients)
+	for _, client := range clients {
+		if r.Served[client] == 0 {
+			all = append(all, fmt.Sprintf("nothing of %s was served", client))
+		}
+	}
+	if planned := rate * r.Seconds; float64(r.Requests) < 0.9*planned {
+		all = append(all, fmt.Sprintf("%d requests in %.0f s, planned were %.0f", r.Requests, r.Seconds, planned))
+	}
+	return all
+}
+
 // Kinds returns the failures by kind, most frequent first, as in "eof 12, 503 3".
 func (r Report) Kinds() string {
 	kinds := slices.SortedFunc(maps.Keys(r.ByKind), func(a, b string) int {
