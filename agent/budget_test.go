@@ -85,7 +85,7 @@ func TestTheAgentRefusesWhatLintReports(t *testing.T) {
 		"run --no-such-flag": true, "--no-such-flag=x": true, "run --mode=dry": true, "--mode=": true, "run --poll=x": true, "--restart-max x": true,
 		"--quit-proxy=perhaps": true, "--quit-proxy true": true, "--background=-1": true, "--stop=app": true, "--stop=app=5s,proxy=x": true,
 		"--observe-sleep=app=long": true, "--preset=f5": true, "--grace-period=30": true, "run now": true, "-mode=observe": true,
-		"": false, "--poll=": true, "run --stop= --quit-proxy --mode observe": false, "--accept-loss 0.1 --quit-proxy=0 --stop=app=5s,proxy=2s": false,
+		"": false, "--poll=": true, "--margin=": true, "--accept-loss=": true, "run --stop= --quit-proxy --mode observe": false, "--accept-loss 0.1 --quit-proxy=0 --stop=app=5s,proxy=2s": false,
 		"--preset=nlb --token-file=/x": false,
 	} {
 		k, flags := commandModel(t)

@@ -69,9 +69,10 @@ type runFlags struct {
 
 // value is a flag that remembers what was wrong with it instead of stopping the parser at the first problem.
 type value[T any] struct {
-	v   T
-	set bool   // given by a person or by a default
-	bad string // the text that could not be read
+	v    T
+	set  bool   // given by a person or by a default
+	bad  bool   // what was given could not be read
+	text string // what was given
 }
 
 // Decode reads the flag's text; it never fails.
@@ -80,10 +81,10 @@ func (v *value[T]) Decode(ctx *kong.DecodeContext) error {
 	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
 		return err
 	}
-	if parsed, err := budget.Parse[T](text); err == nil {
-		v.v, v.set, v.bad = parsed, true, ""
-	} else {
-		v.bad = text
+	parsed, err := budget.Parse[T](text)
+	v.text, v.bad = text, err != nil
+	if err == nil {
+		v.v, v.set = parsed, true
 	}
 	return nil
 }
@@ -111,7 +112,7 @@ type toggle struct{ value[bool] }
 // Decode takes a flag without a value as true.
 func (t *toggle) Decode(ctx *kong.DecodeContext) error {
 	if ctx.Scan.Peek().Type != kong.FlagValueToken {
-		t.v, t.set, t.bad = true, true, ""
+		t.v, t.set, t.bad = true, true, false
 		return nil
 	}
 	return t.value.Decode(ctx)

@@ -52,16 +52,16 @@ func (f *runFlags) unreadable(bad *problems) {
 		name := kebab(fields.Type().Field(i).Name)
 		switch v := fields.Field(i).Interface().(type) {
 		case value[time.Duration]:
-			if v.bad != "" {
-				bad.add(name, v.bad, "not a duration", "write 1500ms, 30s or 2m")
+			if v.bad {
+				bad.add(name, v.text, "not a duration", "write 1500ms, 30s or 2m")
 			}
 		case value[float64]:
-			if v.bad != "" {
-				bad.add(name, v.bad, "not a number from 0", "write 0.02")
+			if v.bad {
+				bad.add(name, v.text, "not a number from 0", "write 0.02")
 			}
 		case toggle:
-			if v.bad != "" {
-				bad.add(name, v.bad, "neither true nor false", "write true or false")
+			if v.bad {
+				bad.add(name, v.text, "neither true nor false", "write true or false")
 			}
 		}
 	}
@@ -124,10 +124,10 @@ func (c *config) fillPolicy(bad *problems) {
 		bad.add("preset", f.Preset, "unknown preset", "write "+strings.Join(known, ", "))
 	}
 	applyPreset(set, f, p, c.proxyFirst())
-	if f.GracePeriod.bad == "" && p.Grace < time.Second {
+	if !f.GracePeriod.bad && p.Grace < time.Second {
 		bad.add("grace-period", p.Grace.String(), "less than the one second that Kubernetes knows", "write terminationGracePeriodSeconds of the pod")
 	}
-	if f.Poll.bad == "" && f.Poll.v < time.Millisecond {
+	if !f.Poll.bad && f.Poll.v < time.Millisecond {
 		bad.add("poll", f.Poll.v.String(), "too short", "write 25ms")
 	}
 	p.ExitWith = drain.Nobody
