@@ -41,7 +41,7 @@ type runFlags struct {
 	Proxy      string `default:"auto" help:"Who owns the Envoy: auto, envoy or istio."`
 	EnvoyAdmin string `default:"http://127.0.0.1:15000" help:"Envoy's admin: http://HOST:PORT or unix:///PATH. Empty: timer mode, Envoy is not read."`
 	AppSource  list   `sep:"none" help:"[NAME=]SOURCE of the requests the container NAME (app) holds: prometheus:URL#metric{labels}, json:URL#/pointer, file:PATH, socket:PORT, none." placeholder:"prometheus:http://127.0.0.1:8090/metrics#active_requests"`
-	Watch      list   `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended; of its ports, name the one that it closes last. Default for the app: the port that Envoy sends inbound traffic to. In timer mode name the serving port: clients are counted at the first port given here." placeholder:"app=port:8090"`
+	Watch      list   `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended; of its ports, name the one that it closes last, or several: it has ended when all say so. Default for the app: the port that Envoy sends inbound traffic to. In timer mode name the serving port: clients are counted at the first port given here." placeholder:"app=port:8090"`
 	AppDrain   string `name:"app-drain-url" help:"POSTed when draining begins, so that the app can close streams and WebSockets politely."`
 	ExitWith   string `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
 

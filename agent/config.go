@@ -178,6 +178,15 @@ func (c *config) readers(bad *problems) {
 	}
 }
 
+// byContainer are the watches of each container that has any.
+func (c *config) byContainer() map[string][]*traffic.Watch {
+	all := map[string][]*traffic.Watch{}
+	for _, watch := range c.watches {
+		all[watch.Name()] = append(all[watch.Name()], watch)
+	}
+	return all
+}
+
 // watched reports whether the container's end can be seen: it is told how, or Envoy sends inbound traffic there.
 func (c *config) watched(name string) bool {
 	return slices.ContainsFunc(c.watches, func(w *traffic.Watch) bool { return w.Name() == name }) ||

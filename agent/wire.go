@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -52,9 +53,12 @@ func (w *wires) world() conductor.World {
 		out.Apps = append(out.Apps, conductor.AppSource{Container: w.c.policy.Sources[i], Spec: source.Spec(), Read: source.Read, Classes: source.Classes})
 	}
 	watched := map[string]bool{proxyName: w.c.admin != nil}
-	for _, watch := range w.c.watches {
-		watched[watch.Name()] = true
-		out.Watches = append(out.Watches, conductor.Watch{Container: w.c.policy.Find(watch.Name()), Look: watch.Look})
+	byContainer := w.c.byContainer()
+	for _, name := range slices.Sorted(maps.Keys(byContainer)) {
+		watched[name] = true
+		watches := byContainer[name]
+		look := func(ctx context.Context) (drain.Liveness, error) { return together(ctx, watches) }
+		out.Watches = append(out.Watches, conductor.Watch{Container: w.c.policy.Find(name), Look: look})
 	}
 	if app := w.c.mainWorkload(); app != drain.Nobody && !watched[w.c.policy.Name(app)] && w.c.admin != nil {
 		out.Watches = append(out.Watches, conductor.Watch{Container: app, Look: w.behindEnvoy})
@@ -190,24 +194,25 @@ func (w *wires) proxyPorts(ctx context.Context) drain.Liveness {
 	if now == nil {
 		return drain.Unseen
 	}
-	return together(ctx, now.watches)
+	live, _ := together(ctx, now.watches) // who cannot be seen is waited for
+	return live
 }
 
-// together is the liveness of one process with several ports.
-func together(ctx context.Context, watches []*traffic.Watch) drain.Liveness {
+// together is the liveness of one container with several signs of life: it is gone when all say so.
+func together(ctx context.Context, watches []*traffic.Watch) (drain.Liveness, error) {
 	all := drain.Gone
 	for _, watch := range watches {
 		live, err := watch.Look(ctx)
 		switch {
 		case err != nil || live == drain.Unseen:
-			return drain.Unseen
+			return drain.Unseen, err
 		case live == drain.Up:
-			return drain.Up
+			return drain.Up, nil
 		case live == drain.Leaving:
 			all = drain.Leaving
 		}
 	}
-	return all
+	return all, nil
 }
 
 var errNoPorts = errors.New("look for the app: envoy has not told the port behind it; say --watch=app=port:N")
@@ -217,7 +222,7 @@ func (w *wires) behindEnvoy(ctx context.Context) (drain.Liveness, error) {
 	if behind == nil || len(*behind) == 0 {
 		return drain.Unseen, errNoPorts
 	}
-	return together(ctx, *behind), nil
+	return together(ctx, *behind)
 }
 
 func (w *wires) act(ctx context.Context, a drain.Actions) error {

@@ -2,14 +2,49 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
 )
+
+// A container with two ports has ended when both are closed, whichever closes first.
+func TestTwoWatchesOfOneContainer(t *testing.T) {
+	first, second := listen(t), listen(t)
+	c := loaded(t, "--envoy-admin=", "--watch=app=port:"+portOf(first), "--watch=app=port:"+portOf(second))
+	world := newWires(c).world()
+	if len(world.Watches) != 1 || world.Watches[0].Container != c.policy.Find("app") {
+		t.Fatalf("watches %+v, want one of the app", world.Watches)
+	}
+	want := func(when string, want drain.Liveness) {
+		t.Helper()
+		if live, err := world.Watches[0].Look(t.Context()); live != want || err != nil {
+			t.Errorf("%s: %v, %v, want %v", when, live, err, want)
+		}
+	}
+	want("both open", drain.Up)
+	first.Close()
+	want("the first closed", drain.Up)
+	second.Close()
+	want("both closed", drain.Gone)
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+func portOf(ln net.Listener) string { return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port) }
 
 // An Envoy that answers and does not say how much it has in flight holds every drain: the log says why.
 func TestUnknownHasAReason(t *testing.T) {
