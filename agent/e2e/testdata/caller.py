@@ -17,6 +17,11 @@ def stop(*_):
 
 signal.signal(signal.SIGTERM, stop)
 other = http.client.HTTPConnection(str(ipaddress.ip_address(os.environ["POD_IP"]) - 1), int(sys.argv[1]), timeout=10)
+while other.sock is None:  # beside regular containers nothing makes it wait for Envoy
+    try:
+        other.connect()
+    except ConnectionRefusedError:
+        time.sleep(0.05)
 while not stopping:
     other.request("GET", "/")
     reply = other.getresponse()

@@ -10,6 +10,7 @@ const (
 	tooDear   = time.Second / share    // what costs more cannot be read once a second
 	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share × its cost
 	statsPace = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
+	statsFree = 4 * time.Second        // what was not spent in that long may be spent at once: a drain begins with questions
 	unproven  = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most
 	lookPace  = time.Second            // how often the listeners are compared
 	flushPace = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
@@ -66,6 +67,7 @@ func (p *prices) demoted() []string {
 type allowance struct {
 	at   time.Time     // the newest reading
 	paid time.Time     // when the readings so far will have cost 1/20 of Envoy's time
+	busy time.Time     // when they will have cost 1/100 of it
 	cost time.Duration // of one reading, believed twofold of the one before at most, and the first as unproven at most
 }
 
@@ -89,12 +91,18 @@ func (a *allowance) spent(now time.Time, took time.Duration) {
 		a.paid = now
 	}
 	a.paid = a.paid.Add(share * took)
+	if free := now.Add(-statsFree); a.busy.Before(free) {
+		a.busy = free
+	} else if a.busy.After(now) {
+		a.busy = now
+	}
+	a.busy = a.busy.Add(5 * share * took)
 }
 
-// every is the longest time between two readings.
+// every is the longest time from the newest reading to the next.
 func (a *allowance) every(busy bool) time.Duration {
 	if busy {
-		return max(statsPace, 5*share*a.cost)
+		return max(statsPace, a.busy.Sub(a.at))
 	}
 	return share * a.cost
 }

@@ -78,7 +78,7 @@ func TestAllowance(t *testing.T) {
 		"dear and idle":          {45 * ms, never, 0.052, 925 * ms},
 		"dear, busy and idle":    {45 * ms, often, 0.052, 925 * ms},
 		"cheap, busy and idle":   {1 * ms, often, 0.05, 50 * ms},
-		"middling, and busy":     {10 * ms, always, 0.01, 1000 * ms},
+		"middling, and busy":     {10 * ms, always, 0.011, 1000 * ms},
 		"middling, now and then": {10 * ms, func(look int) bool { return look%40 != 0 }, 0.012, 1000 * ms},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,11 +102,25 @@ func TestFirstReadingIsNotBelieved(t *testing.T) {
 	var a allowance
 	start := time.Now()
 	a.spent(start, 200*ms)
-	if every := a.every(true); every != 500*ms || !a.due(start.Add(every), true) {
+	if every := a.every(true); every != statsPace || !a.due(start.Add(every), true) {
 		t.Errorf("after a slow first reading the next one comes after %v", every)
 	}
-	if a.spent(start.Add(500*ms), 2*ms); a.every(true) != statsPace {
-		t.Errorf("after a quick second one the next comes after %v", a.every(true))
+	if a.spent(start.Add(statsPace), 200*ms); a.cost != 10*ms {
+		t.Errorf("after a second one the cost is believed to be %v", a.cost)
+	}
+}
+
+// A drain of a busy pod begins with what was not spent before: three looks within a second tell whether new connections come.
+func TestBeginningIsCloselyLookedAt(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	a := allowance{cost: 20 * ms}
+	start := time.Now()
+	for i, want := range []time.Duration{statsPace, statsPace, 1500 * ms, 2000 * ms} {
+		if a.spent(start, 20*ms); a.every(true) != want {
+			t.Errorf("after reading %d the next one comes after %v, want %v", i+1, a.every(true), want)
+		}
+		start = start.Add(a.every(true))
 	}
 }
 
