@@ -71,8 +71,8 @@ type allowance struct {
 	cost time.Duration // of one reading, believed twofold of the one before at most, and the first as unproven at most
 }
 
-// due reports whether to read now: with requests under way for a fifth of the share, since nothing hangs on it; without, for all
-// of it and one reading ahead, because one proves zero and the next one that it stays.
+// due reports whether to read now: with requests under way for a fifth of the share and what was not spent shortly before, since
+// little hangs on it; without, for all of it and one reading ahead, because one proves zero and the next one that it stays.
 func (a *allowance) due(now time.Time, busy bool) bool {
 	if busy {
 		return now.Sub(a.at) >= a.every(busy)

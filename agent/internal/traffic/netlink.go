@@ -105,7 +105,7 @@ func mapped(a [4]byte) [16]byte {
 	return [16]byte{10: 0xff, 11: 0xff, 12: a[0], 13: a[1], 14: a[2], 15: a[3]}
 }
 
-// passing says whether netlink failed for now only. Everything else (seccomp, no such protocol, no such module) is a refusal.
+// passing says whether netlink may answer the next time. Everything else (seccomp, no such protocol, no such module) is a refusal.
 func passing(err error) bool {
 	return errors.Is(err, nl.ErrDumpInterrupted) || slices.ContainsFunc(
 		[]error{unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE},
