@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +26,15 @@ type way struct {
 	underWay []time.Duration              // when it begins; none where kubelet chooses the moment: a steady load instead
 	spoil    func(*testing.T, corev1.Pod) // the pod with the agent, before; may be nil
 	stop     func(*testing.T, corev1.Pod)
+	lucky    bool // kubelet's own rhythm decides which requests end in time
+}
+
+// luck is how many more of the lost requests may be on one side by chance: two standard deviations.
+func (w way) luck(lost int) float64 {
+	if !w.lucky {
+		return 0
+	}
+	return 2 * math.Sqrt(float64(lost))
 }
 
 // Row 7: where nobody can be saved, the agent must not make it worse: a pod with it stops as soon as one without it, and loses
@@ -36,10 +46,10 @@ func TestNoLaterThanWithoutAgent(t *testing.T) {
 	for _, way := range []way{
 		{"force", []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}, nil, func(t *testing.T, pod corev1.Pod) {
 			kubectl(t, "-n", pod.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0")
-		}},
-		{"shorter grace than configured", []time.Duration{500 * time.Millisecond, time.Second}, nil, fourSeconds},
-		{"agent crash-loops", []time.Duration{500 * time.Millisecond, time.Second}, crashLoop, fourSeconds},
-		{"hard eviction", nil, nil, overfill},
+		}, true},
+		{"shorter grace than configured", []time.Duration{500 * time.Millisecond, time.Second}, nil, fourSeconds, false},
+		{"agent crash-loops", []time.Duration{500 * time.Millisecond, time.Second}, crashLoop, fourSeconds, false},
+		{"hard eviction", nil, nil, overfill, true},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
@@ -56,7 +66,7 @@ func TestNoLaterThanWithoutAgent(t *testing.T) {
 				})
 			})
 			t.Logf("with the agent %v, %d lost; without %v, %d lost", with, lost, without, lostWithout)
-			if with > without+2*time.Second || lost > lostWithout {
+			if with > without+2*time.Second || float64(lost) > float64(lostWithout)+way.luck(lost+lostWithout) {
 				t.Errorf("%s: %v with the agent, %d lost; %v without, %d lost", way.name, with, lost, without, lostWithout)
 			}
 			if way.underWay == nil && lostWithout == 0 {
