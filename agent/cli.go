@@ -19,6 +19,7 @@ type cli struct {
 	Drain   drainCmd    `cmd:"" help:"Take the pod out of service until undrain: readiness and Envoy's health check fail."`
 	Undrain undrainCmd  `cmd:"" help:"Put the pod back into service."`
 	Finish  finishCmd   `cmd:"" help:"End a drain under way now: answer the hooks in order."`
+	Source  sourceCmd   `cmd:"" name:"probe-source" help:"Show what an app source reads, once or watched: try it before it is deployed."`
 	Status  statusCmd   `cmd:"" help:"Show the phase, the time left, what is in flight and what is waited for."`
 	Version versionFlag `cmd:"" help:"Print the version."`
 }
@@ -34,16 +35,18 @@ type runFlags struct {
 	Margin      value[time.Duration] `default:"2s" help:"All hooks are answered this long before the grace period ends."`
 	Hooks       string               `default:"app,proxy,agent" help:"Containers that have a stop hook here; agent is this one."`
 	StopOrder   string               `default:"app,proxy" help:"Who is let go after whom: comma is then, plus is together (app+worker,otel,proxy)."`
-	OutlivesMe  string               `name:"outlives-me" help:"Containers that end after the agent: native sidecars that stand before it, such as proxy under Istio."`
+	OutlivesMe  string               `name:"outlives-me" help:"Containers that end after the agent, such as proxy under Istio, a native sidecar that stands before it. Of --workers: kubelet itself says that it has ended, by its SIGTERM to the agent, a native sidecar."`
+	Workers     string               `help:"Containers that pull their work (queues, cron loops) and that only SIGTERM tells to stop: their hooks are answered as soon as the pod stop is sure, later stages wait for their end."`
 	Stop        list                 `sep:"none" help:"NAME=DURATION: a container's share of the grace period from SIGTERM to its end. Default app=5s, others 2s." placeholder:"app=5s"`
 	ObserveNap  list                 `name:"observe-sleep" sep:"none" help:"NAME=DURATION: how long the container's hook sleeps today (--mode=observe)." placeholder:"app=5s"`
 
-	Proxy      string `default:"auto" help:"Who owns the Envoy: auto, envoy or istio."`
+	Proxy      string `default:"auto" help:"Who owns the Envoy: auto, envoy, istio or none. With none there is no Envoy: clients are counted at the ports of --watch."`
 	EnvoyAdmin string `default:"http://127.0.0.1:15000" help:"Envoy's admin: http://HOST:PORT or unix:///PATH. Empty: timer mode, Envoy is not read."`
-	AppSource  list   `sep:"none" help:"[NAME=]SOURCE of the requests the container NAME (app) holds: prometheus:URL#metric{labels}, json:URL#/pointer, file:PATH, socket:PORT, none." placeholder:"prometheus:http://127.0.0.1:8090/metrics#active_requests"`
-	Watch      list   `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended; of its ports, name the one that it closes last, or several: it has ended when all say so. Default for the app: the port that Envoy sends inbound traffic to. In timer mode name the serving port: clients are counted at the first port given here." placeholder:"app=port:8090"`
+	AppSource  list   `sep:"none" help:"[NAME=]SOURCE of the requests the container NAME (app) holds: prometheus:URL#SELECTOR (name{label=\"value\"}, also != =~ !~; one - SELECTOR or - NUMBER), json:URL#/pointer, text:URL#regexp, preset:SERVER@URL, file:PATH, socket:PORT, none." placeholder:"prometheus:http://127.0.0.1:8090/metrics#active_requests"`
+	AppAuth    list   `name:"app-auth-file" sep:"none" help:"[NAME=]PATH: credentials for the pages of NAME (app): a file with a token, with headers, or with PEM certificates and keys, or the directory of a mounted Secret. --app-drain-url uses those of app. Repeatable." placeholder:"app=/run/secrets/metrics/token"`
+	Watch      list   `sep:"none" help:"NAME=port:N or NAME=file:PATH: how to see that a container has ended; of its ports, name the one that it closes last, or several: it has ended when all say so. Default for the app: the port that Envoy sends inbound traffic to. Without an Envoy name the serving port first: clients are counted at the first port of each container." placeholder:"app=port:8090"`
 	AppDrain   string `name:"app-drain-url" help:"POSTed when draining begins, so that the app can close streams and WebSockets politely."`
-	ExitWith   string `help:"Container with whose end the agent quits Envoy and exits 0 (Jobs)."`
+	ExitWith   string `help:"Containers, with commas between them, with whose end, all of them, the agent quits Envoy and exits 0 (Jobs)."`
 
 	Preset      string               `default:"kube-proxy" help:"Who sends new connections to the pod: kube-proxy, istio, alb, nlb or gclb. Sets the five values below it that are not given."`
 	Propagation value[time.Duration] `placeholder:"DURATION" help:"How long after the pod's deletion new connections must be expected. Preset kube-proxy: 1.5s."`
@@ -58,10 +61,13 @@ type runFlags struct {
 
 	ConfirmWindow value[time.Duration] `default:"1s" help:"A second container's hook within it makes a pod stop; alone it is a container restart."`
 	RestartMax    value[time.Duration] `default:"2s" help:"Longest hold of a container that is restarted alone; a pod deletion waits behind it."`
-	Poll          value[time.Duration] `default:"25ms" help:"Shortest period between readings; stretched so that who answers spends at most 5 % on us."`
+	Poll          value[time.Duration] `default:"25ms" help:"Shortest period between readings; stretched so that who answers spends at most 5 % on us. A slow page of the app is read a few times in each stop all the same."`
 	FailReadiness string               `default:"never" help:"When readiness fails on a pod stop: never, draining or trigger (for balancers that probe us themselves)."`
 	QuitProxy     toggle               `default:"false" help:"Send Envoy /quitquitquit at the end."`
 	TokenFile     string               `help:"File with the token that hook calls carry in the header Drain-Agent-Token; allows what cannot be undone."`
+
+	Report     string `help:"URL that each verdict is POSTed to, beside the log: drain-controller's ledger. No hook waits for it, the agent's end half a second at most." placeholder:"https://drain-controller.drain-system.svc/report"`
+	ReportAuth string `name:"report-auth-file" help:"Credentials for --report, as --app-auth-file has them." placeholder:"PATH"`
 
 	LogFormat      string `default:"json" help:"json or text."`
 	TerminationLog string `default:"/dev/termination-log" help:"Where the verdict is left for the pod's status. Empty: nowhere."`

@@ -14,6 +14,7 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
 	"github.com/drain-agent/drain-agent/agent/internal/traffic"
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 const (
@@ -26,16 +27,27 @@ type config struct {
 	flags   *runFlags
 	policy  drain.Policy
 	sources []*traffic.Source
+	auth    map[string]*traffic.Auth // by container
+	report  *traffic.Auth            // of --report; nil: none
 	watches []*traffic.Watch
-	admin   *envoy.Client // nil in timer mode
-	doubts  []string      // what a person should mend; the agent runs all the same
+	admin   *envoy.Client   // nil in timer mode
+	beyond  map[string]bool // containers that are more than one agent can tell apart
+	doubts  []string        // what a person should mend; the agent runs all the same
 }
 
 // problems collects everything that makes a configuration unusable.
 type problems []string
 
 func (p *problems) add(flag, value, why, remedy string) {
-	*p = append(*p, fmt.Sprintf("--%s=%s: %s; %s", flag, value, why, remedy))
+	*p = append(*p, fmt.Sprintf("--%s=%s: %s; %s", flag, secret.Hide(value), secret.HideText(why), remedy))
+}
+
+// onlyURL keeps back what should be a URL and has not even a port: it may be the part of one that holds a secret.
+func onlyURL(value string) string {
+	if strings.Contains(value, ":") {
+		return value
+	}
+	return "…"
 }
 
 func (p problems) err() error {
@@ -91,9 +103,8 @@ func load(f *runFlags) (*config, error) {
 	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		bad.add("listen", f.Listen, "its port is no number up to 65535", "write :9909")
 	}
-	if u, err := url.Parse(f.AppDrain); f.AppDrain != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		bad.add("app-drain-url", f.AppDrain, "not a URL", "write http://127.0.0.1:PORT/PATH")
-	}
+	webURL(&bad, "app-drain-url", f.AppDrain, "http://127.0.0.1:PORT/PATH")
+	webURL(&bad, "report", f.Report, "https://HOST/PATH")
 	oneOf(&bad, "mode", f.Mode)
 	oneOf(&bad, "proxy", f.Proxy)
 	oneOf(&bad, "log-format", f.LogFormat)
@@ -101,8 +112,17 @@ func load(f *runFlags) (*config, error) {
 	c.containers(&bad)
 	c.fillPolicy(&bad)
 	c.readers(&bad)
+	c.exitable(&bad)
+	c.reporting(&bad)
 	c.judge()
 	return c, bad.err()
+}
+
+// webURL takes no text at all, or a URL of HTTP.
+func webURL(bad *problems, flag, value, such string) {
+	if u, err := url.Parse(value); value != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		bad.add(flag, onlyURL(value), "not a URL", "write "+such)
+	}
 }
 
 func oneOf(bad *problems, flag, value string) {
@@ -130,38 +150,51 @@ func (c *config) fillPolicy(bad *problems) {
 	if !f.Poll.bad && f.Poll.v < time.Millisecond {
 		bad.add("poll", f.Poll.v.String(), "too short", "write 25ms")
 	}
-	p.ExitWith = drain.Nobody
-	if f.ExitWith != "" {
-		p.ExitWith = p.Find(f.ExitWith)
+	unseen := false
+	for _, name := range split(f.ExitWith, ",") {
 		p.IdleSample = 500 * time.Millisecond // an end must be noticed soon
-		if p.ExitWith == drain.Stranger {
-			bad.add("exit-with", f.ExitWith, "no such container", "name one of --hooks, --stop-order or --watch")
+		switch id := p.Find(name); {
+		case c.beyond[name]:
+			unseen = true
+		case id == drain.Stranger:
+			bad.add("exit-with", f.ExitWith, "no container "+name, "name those of --hooks or --stop-order")
+		default:
+			p.ExitWith = p.ExitWith.With(id)
 		}
+	}
+	if unseen { // the others' ends alone would cut it
+		p.ExitWith = 0
+		c.doubts = append(c.doubts, "--exit-with="+f.ExitWith+": more containers than one agent tells apart: their end is not seen, nothing is ended with them")
 	}
 }
 
 // readers makes what reads the app and Envoy.
 func (c *config) readers(bad *problems) {
 	f := c.flags
-	if f.EnvoyAdmin != "" {
+	if f.EnvoyAdmin != "" && f.Proxy != budget.NoProxy {
 		admin, err := envoy.New(f.EnvoyAdmin)
 		if err != nil {
-			bad.add("envoy-admin", f.EnvoyAdmin, err.Error(), "leave it empty for timer mode")
+			bad.add("envoy-admin", onlyURL(f.EnvoyAdmin), err.Error(), "leave it empty for timer mode")
 		}
 		c.admin, c.policy.ProxyAdmin = admin, err == nil
 	}
+	c.credentials(bad)
 	for _, spec := range f.AppSource {
 		source, err := traffic.ParseSource(spec)
 		switch {
 		case err != nil:
 			bad.add("app-source", spec, err.Error(), "see --help for the forms")
 		case source.None():
+		case c.beyond[source.Name()]:
 		case len(c.sources) == drain.MaxSources:
-			bad.add("app-source", spec, "too many sources", fmt.Sprintf("at most %d", drain.MaxSources))
+			c.doubts = append(c.doubts, fmt.Sprintf("--app-source=%s: not read: one agent reads at most %d sources", source.Spec(), drain.MaxSources))
 		case c.policy.Find(source.Name()) == drain.Stranger:
 			bad.add("app-source", spec, fmt.Sprintf("no container %q", source.Name()), "name one of --hooks or --stop-order: NAME=SOURCE")
 		default:
-			c.sources = append(c.sources, source)
+			c.add(source)
+			if source.Changed() != nil {
+				c.policy.Pushed |= 1 << len(c.policy.Sources)
+			}
 			c.policy.Sources = append(c.policy.Sources, c.policy.Find(source.Name()))
 		}
 	}
@@ -170,12 +203,54 @@ func (c *config) readers(bad *problems) {
 		switch {
 		case err != nil:
 			bad.add("watch", spec, err.Error(), "write NAME=port:N or NAME=file:PATH")
+		case c.beyond[watch.Name()]:
 		case c.policy.Find(watch.Name()) == drain.Stranger:
 			bad.add("watch", spec, fmt.Sprintf("no container %q", watch.Name()), "name one of --hooks or --stop-order")
 		default:
 			c.watches = append(c.watches, watch)
 		}
 	}
+}
+
+// credentials makes what --app-auth-file names. A file that cannot be read yet is a doubt: a Secret may come late.
+func (c *config) credentials(bad *problems) {
+	paths := map[string][]string{}
+	for _, spec := range c.flags.AppAuth {
+		name, path, named := strings.Cut(spec, "=")
+		if !named || strings.HasPrefix(spec, "/") {
+			name, path = "app", spec
+		}
+		if c.policy.Find(name) == drain.Stranger && !c.beyond[name] {
+			bad.add("app-auth-file", name+"=…", fmt.Sprintf("no container %q", name), "name one of --hooks or --stop-order: NAME=PATH")
+		}
+		paths[name] = append(paths[name], path)
+	}
+	c.auth = map[string]*traffic.Auth{}
+	for name, files := range paths {
+		auth, err := traffic.NewAuth(files...)
+		if err != nil {
+			bad.add("app-auth-file", name+"=…", err.Error(), "write [NAME=]/PATH")
+			continue
+		}
+		c.auth[name] = auth
+		if err := auth.Check(); err != nil {
+			c.doubts = append(c.doubts, fmt.Sprintf("--app-auth-file of %s: %v; what needs it is unknown until then", name, err))
+		}
+	}
+}
+
+// add takes a source, with what its container's pages ask for.
+func (c *config) add(source *traffic.Source) {
+	if auth := c.auth[source.Name()]; auth != nil && !source.SetAuth(auth) {
+		c.doubts = append(c.doubts, fmt.Sprintf("--app-auth-file: %s needs no credentials", source.Spec()))
+	}
+	if source.Secret() {
+		c.doubts = append(c.doubts, fmt.Sprintf("--app-source=%s: who can read the pod can read its password; put it into a Secret and name that with --app-auth-file", source.Spec()))
+	}
+	if c.admin != nil {
+		source.BehindProxy()
+	}
+	c.sources = append(c.sources, source)
 }
 
 // byContainer are the watches of each container that has any.
@@ -204,8 +279,11 @@ func (c *config) judge() {
 	} else if b.Stop < p.Propagation+p.AnnounceMax {
 		doubt("grace period %v leaves %v for draining, less than propagation and announcement: drains may end in deadline", p.Grace, b.Stop)
 	}
-	if c.admin == nil {
+	switch serving := slices.ContainsFunc(c.watches, func(w *traffic.Watch) bool { return w.Port() > 0 }); {
+	case c.admin == nil && c.flags.Proxy != budget.NoProxy:
 		doubt("timer mode: --envoy-admin is empty, Envoy's requests are not seen and it is not told to drain")
+	case c.admin == nil && !serving && slices.ContainsFunc(p.Containers, func(one drain.Container) bool { return !one.Agent && !one.Worker }):
+		doubt("--proxy=none without --watch=NAME=port:N: clients are not counted, each stop waits for quiet-max; name the port that serves")
 	}
 	if len(c.sources) == 0 {
 		doubt("no --app-source: the app's own count of requests is not seen")
@@ -222,7 +300,13 @@ func (c *config) judge() {
 	if held == 1 {
 		doubt("only one container has a hook: a pod stop looks like a container restart until SIGTERM; give every container a hook")
 	}
-	if name := c.flags.ExitWith; name != "" && !c.watched(name) {
-		doubt("--exit-with=%s: nothing tells when %s ends, so this agent never exits by itself; say --watch=%s=port:N or --watch=%s=file:PATH", name, name, name, name)
+}
+
+// exitable refuses to wait for an end that nobody can see.
+func (c *config) exitable(bad *problems) {
+	for _, name := range split(c.flags.ExitWith, ",") {
+		if c.policy.Find(name) != drain.Stranger && !c.watched(name) {
+			bad.add("exit-with", c.flags.ExitWith, "nothing tells when "+name+" ends", fmt.Sprintf("say --watch=%s=port:N or --watch=%s=file:PATH", name, name))
+		}
 	}
 }

@@ -18,13 +18,8 @@ func dependencies() map[string]string {
 	return map[string]string{
 		"github.com/alecthomas/kong": "the command line and its environment twins",
 
-		"github.com/envoyproxy/go-control-plane/envoy": "the types of Envoy's admin replies, as Envoy itself defines them",
-		"github.com/cncf/xds/go":                       "comes with go-control-plane: its messages refer to it",
-		"github.com/envoyproxy/protoc-gen-validate":    "comes with go-control-plane",
-		"cel.dev/expr": "comes with go-control-plane",
-		"google.golang.org/genproto/googleapis/api": "comes with go-control-plane",
-		"google.golang.org/genproto/googleapis/rpc": "comes with go-control-plane and grpc",
-		"google.golang.org/protobuf":                "reads those types from JSON; the messages of gRPC health",
+		"google.golang.org/genproto/googleapis/rpc": "comes with grpc",
+		"google.golang.org/protobuf":                "the messages of gRPC health",
 		"github.com/go-json-experiment/json":        "reads an admin reply of any length piece by piece, in bounded memory",
 
 		"google.golang.org/grpc": "gRPC health, served (probes) and asked (the verb probe)",

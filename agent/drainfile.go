@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// watchDrainFile drains while the file exists. It watches the directory: the file itself comes and goes. A directory that is not there
+// watchDrainFile tells whether the drain file exists, at first and whenever that changes. A file that cannot be looked at is neither
+// there nor gone: nothing is told then. It watches the directory: the file itself comes and goes. A directory that is not there
 // yet is not watched: the file is looked at once a second then.
-func watchDrainFile(ctx context.Context, path string, operate func(verb, reason string) (string, error), say func(string)) {
+func watchDrainFile(ctx context.Context, path string, tell func(there bool), say func(string)) {
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
 		defer watcher.Close()
@@ -23,46 +27,49 @@ func watchDrainFile(ctx context.Context, path string, operate func(verb, reason 
 	if err != nil {
 		say(fmt.Sprintf("the drain file %s is looked at once a second only: %v", path, err))
 	}
-	there, said := false, ""
-	again := time.NewTicker(time.Second) // what was refused in one phase may be welcome in the next
+	file := drainFile{path: path, tell: tell, say: say}
+	again := time.NewTicker(time.Second)
 	defer again.Stop()
-	look := func() {
-		_, err := os.Stat(path)
-		if now := err == nil; now != there {
-			verb := map[bool]string{true: "drain", false: "undrain"}[now]
-			_, err := operate(verb, "drain file "+path)
-			if text := errorText(err); text != said {
-				said = text
-				if err != nil {
-					say(text + "; tried again")
-				}
-			}
-			if err == nil {
-				there = now
-			}
-		}
-	}
-	look()
+	file.look()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again.C:
-			look()
+			file.look()
 		case _, open := <-watcher.Events:
 			if !open {
 				return
 			}
-			look()
+			file.look()
 		case err := <-watcher.Errors:
 			say(fmt.Sprintf("watch the drain file: %v", err))
 		}
 	}
 }
 
-func errorText(err error) string {
-	if err == nil {
-		return ""
+type drainFile struct {
+	path string
+	tell func(there bool)
+	say  func(string)
+
+	told, there bool
+	problem     string
+}
+
+func (f *drainFile) look() {
+	_, err := os.Stat(f.path)
+	absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	problem := ""
+	if err != nil && !absent {
+		problem = err.Error()
 	}
-	return err.Error()
+	if problem != f.problem && problem != "" {
+		f.say("the drain file cannot be looked at, so what it said last stands: " + problem)
+	}
+	f.problem = problem
+	if now := err == nil; problem == "" && (!f.told || now != f.there) {
+		f.told, f.there = true, now
+		f.tell(now)
+	}
 }

@@ -54,7 +54,7 @@ func endpoints() []endpoint {
 		{port, "GET", "/readyz/nothing", "", 404, "a check that does not exist", "no such check", "GET /readyz/{check}", ""},
 		{port, "GET", "/syntheticz", "", 200, "the agent has no synthetic checks", "ok", "GET /syntheticz", ""},
 		{port, "GET", "/metrics", "", 200, "[metrics](metrics.md)", "drain_agent_phase", "GET /metrics", ""},
-		{port, "GET", "/status", "", 200, "JSON: phase, time left, readings, hooks, events, verdict; read-only", `"phase":"serving"`, "GET /status", "serving"},
+		{port, "GET", "/status", "", 200, "JSON: phase, time left, readings, hooks, the newest 64 events (`?before=SEQ`: those before), verdict; read-only", `"phase":"serving"`, "GET /status", "serving"},
 		{port, "POST", "/drain", `{"reason":"x"}`, 404, "the operator's verbs are not on the port", "", "", ""},
 		{port, "GET", "/", "", 404, "everything else, Envoy's admin paths included: nothing is forwarded to anybody", "", "/", ""},
 		{socket, "GET", "/prestop/app", "", 200, "as on the port; what `drain-agent hook app` calls. Any peer that may open the socket", `"container":"app"`, "/prestop/{container...}", ""},

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os/exec"
 	"sync"
+
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 type hookCmd struct {
@@ -33,7 +35,7 @@ func (h *hookCmd) Run(out output) error {
 	}
 	beside.Wait()
 	if err != nil {
-		fmt.Fprintf(out.stderr, "drain-agent: %v; the container stops without a drain\n", err)
+		fmt.Fprintf(out.stderr, "drain-agent: %s; the container stops without a drain\n", secret.HideText(err.Error()))
 		return command
 	}
 	_, err = fmt.Fprintln(out.stdout, answer)
@@ -65,7 +67,7 @@ func (h *hookCmd) run(out output) error {
 	command := exec.CommandContext(context.Background(), h.Command[0], h.Command[1:]...) //nolint:gosec // the pod's own hook, from its manifest
 	command.Stdout, command.Stderr = out.stdout, out.stderr
 	if err := command.Run(); err != nil {
-		return fmt.Errorf("run %q: %w", h.Command, err)
+		return fmt.Errorf("run %s: %w", h.Command[0], err) // its arguments may hold a secret
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -14,10 +15,11 @@ import (
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/server"
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
-// version is set by the linker; without that it comes from the build information.
-var version string //nolint:gochecknoglobals // -ldflags -X needs a variable
+// version and revision (the commit) are set by the linker; without that they come from the build information.
+var version, revision string //nolint:gochecknoglobals // -ldflags -X needs variables
 
 func main() { os.Exit(command(os.Args[1:], os.Stdout, os.Stderr)) }
 
@@ -51,14 +53,14 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "drain-agent: %v\nSee drain-agent --help.\n", err)
+		fmt.Fprintf(stderr, "drain-agent: %s\nSee drain-agent --help.\n", secret.HideText(err.Error()))
 		return exitUsage
 	}
 	if ctx.Command() == "run" {
 		return run(&line.Run, stdout, stderr)
 	}
 	if err := ctx.Run(); err != nil {
-		fmt.Fprintf(stderr, "drain-agent: %v\n", err)
+		fmt.Fprintf(stderr, "drain-agent: %s\n", secret.HideText(err.Error()))
 		return exitUsage
 	}
 	return 0
@@ -85,26 +87,30 @@ type versionFlag struct{}
 
 // Run prints the version.
 func (versionFlag) Run(out output) error {
-	v, goVersion := build()
-	_, err := fmt.Fprintf(out.stdout, "drain-agent %s (%s)\n", v, goVersion)
+	b := build()
+	_, err := fmt.Fprintf(out.stdout, "drain-agent %s (commit %s, %s)\n", b.version, cmp.Or(b.revision, "unknown"), b.goVersion)
 	return err
 }
 
-func build() (v, goVersion string) {
+type buildInfo struct{ version, revision, goVersion string }
+
+func build() buildInfo {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return version, ""
+		return buildInfo{version: version, revision: revision}
 	}
-	v = info.Main.Version
-	if version != "" {
-		v = version
+	b := buildInfo{cmp.Or(version, info.Main.Version), revision, info.GoVersion}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.revision = cmp.Or(b.revision, s.Value)
+		}
 	}
-	return v, info.GoVersion
+	return b
 }
 
 func metricsOptions(c *config) server.MetricsOptions {
-	v, goVersion := build()
-	opts := server.MetricsOptions{Version: v, GoVersion: goVersion}
+	b := build()
+	opts := server.MetricsOptions{Version: b.version, Revision: b.revision, GoVersion: b.goVersion}
 	for _, phase := range drain.Phases() {
 		opts.Phases = append(opts.Phases, phase.String())
 	}

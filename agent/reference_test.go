@@ -40,6 +40,8 @@ func TestReference(t *testing.T) {
 		"log.md":        logPage(t),
 		"exit-codes.md": exitCodesPage(t),
 		"endpoints.md":  endpointsPage(),
+
+		"../how-to/what-my-server-holds.md": serversPage(t),
 	}
 	for name, text := range pages {
 		path := filepath.Join(referenceDir, name)
@@ -244,7 +246,7 @@ func labels(family *dto.MetricFamily) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch name {
-		case "version", "goversion":
+		case "version", "goversion", "revision":
 			out = append(out, code(name))
 		case "rung":
 			out = append(out, code(name)+": "+code("clusters+http")+", "+code("clusters")+", "+code("http")+", "+code("listener_cx")+", "+code("total_connections")+", or the app source")

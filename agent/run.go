@@ -7,10 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/conductor"
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/server"
 	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/probes"
@@ -29,20 +32,22 @@ func run(f *runFlags, stdout, stderr io.Writer) int {
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // a closed stdout must not end a drain
 
+	frugal()
 	c, err := load(f)
 	if err != nil {
 		fmt.Fprintf(stderr, "drain-agent: %v\nSee drain-agent run --help.\n", err)
 		return exitUsage
 	}
 	sink := timeline.NewSink(stdout, f.LogFormat)
-	recorder := timeline.NewRecorder(sink.Put, termination(f.TerminationLog))
+	w := newWires(c)
+	defer w.close()
+	report := reporter{w: w}
+	recorder := timeline.NewRecorder(sink.Put, termination(f.TerminationLog), report.put)
 	say := speaker(recorder)
 	for _, doubt := range c.doubts {
 		say(doubt)
 	}
 	metrics := server.NewMetrics(metricsOptions(c))
-	w := newWires(c)
-	defer w.close()
 	for _, source := range c.sources {
 		if err := source.Open(); err != nil {
 			say(err.Error())
@@ -65,11 +70,12 @@ func run(f *runFlags, stdout, stderr io.Writer) int {
 		}
 	}()
 	if f.DrainFile != "" {
-		go watchDrainFile(ctx, f.DrainFile, agent.Operate, say)
+		go watchDrainFile(ctx, f.DrainFile, func(there bool) { agent.Intend(drain.DrainFile, there, "drain file "+f.DrainFile) }, say)
 	}
 	code := agent.Run(ctx)
 	faces.close()
 	flush(sink)
+	report.wait()
 	return code
 }
 
@@ -86,7 +92,7 @@ func termination(path string) func(timeline.Line) {
 		if path == "" || line.Verdict == nil {
 			return
 		}
-		_ = os.WriteFile(path, []byte(line.Verdict.Termination(4096)), 0o644) // outside Kubernetes there is no such file to be written
+		_ = os.WriteFile(path, []byte(line.Verdict.Termination(1024)), 0o644) // outside Kubernetes there is no such file to be written
 	}
 }
 
@@ -120,7 +126,7 @@ func newFaces(c *config, w *wires, agent *conductor.Conductor, metrics *server.M
 			a := agent.Hook(ctx, container, authentic)
 			return server.HookAnswer{Container: a.Container, HeldMS: a.Held.Milliseconds(), Phase: a.Phase, Outcome: a.Outcome}
 		},
-		Status:  func() any { return agent.Status() },
+		Status:  func(page server.EventPage) any { return statusPage(agent, page) },
 		Operate: agent.Operate,
 	}, server.Options{
 		Listen: c.flags.Listen, Control: c.flags.Control, TokenFile: c.flags.TokenFile,
@@ -131,6 +137,29 @@ func newFaces(c *config, w *wires, agent *conductor.Conductor, metrics *server.M
 		return nil, fmt.Errorf("set up the server: %w", err)
 	}
 	return &faces{server: srv, probes: registry}, nil
+}
+
+// statusPage is the agent's, with the events of the page.
+func statusPage(agent *conductor.Conductor, page server.EventPage) conductor.Status {
+	st := agent.Status()
+	if page.Before > 0 {
+		st.Events = slices.DeleteFunc(st.Events, func(e timeline.Event) bool { return e.Seq >= page.Before })
+	}
+	if extra := len(st.Events) - page.Limit; page.Limit > 0 && extra > 0 {
+		st.Events = st.Events[extra:]
+	}
+	return st
+}
+
+// frugal keeps the heap near what is alive: the limit of a container is for all that strangers can make us hold, and a little more
+// work for the collector is cheap. Who sets GOGC or GOMEMLIMIT is left alone.
+func frugal() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(14 << 20)
+	}
 }
 
 // close answers what is still asked, and ends.

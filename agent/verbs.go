@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -126,9 +128,10 @@ func (w *waitCmd) Run() error {
 }
 
 type probeCmd struct {
-	Target  string        `arg:"" optional:"" help:"URL of an HTTP probe, or HOST:PORT of a gRPC health service."`
+	Target  string        `arg:"" optional:"" help:"URL of an HTTP probe, HOST:PORT of a gRPC health service, or tcp://HOST:PORT, which only has to be open."`
 	Addr    string        `help:"The same as HOST:PORT, as grpc_health_probe has it."`
 	Service string        `help:"gRPC service name."`
+	Header  []string      `sep:"none" help:"NAME: VALUE that an HTTP probe sends (repeatable)."`
 	Timeout time.Duration `default:"1s" help:"Give up after this."`
 }
 
@@ -144,9 +147,12 @@ func (p *probeCmd) Run(out output) error {
 		return errors.New("probe what? Give a URL or HOST:PORT")
 	}
 	answer, err := "", error(nil)
-	if strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://") {
-		answer, err = probeHTTP(ctx, target)
-	} else {
+	switch port, isTCP := strings.CutPrefix(target, "tcp://"); {
+	case isTCP:
+		answer, err = probeTCP(ctx, port)
+	case strings.HasPrefix(target, "http://"), strings.HasPrefix(target, "https://"):
+		answer, err = probeHTTP(ctx, target, p.Header...)
+	default:
 		answer, err = probeGRPC(ctx, target, p.Service)
 	}
 	if err != nil {
@@ -156,12 +162,45 @@ func (p *probeCmd) Run(out output) error {
 	return err
 }
 
-func probeHTTP(ctx context.Context, url string) (string, error) {
+func probeTCP(ctx context.Context, addr string) (string, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return "", errors.New("write tcp://HOST:PORT")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	return "open", conn.Close()
+}
+
+// likeKubelet asks as kubelet's probes do: it looks at no certificate, and follows redirects on the same host only.
+var likeKubelet = http.Client{
+	Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // a probe gives away nothing
+	CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if req.URL.Hostname() != via[0].URL.Hostname() || len(via) >= 10 {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	},
+}
+
+func probeHTTP(ctx context.Context, url string, headers ...string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return "", err
 	}
-	reply, err := http.DefaultClient.Do(req)
+	for _, header := range headers {
+		name, value, ok := strings.Cut(header, ":")
+		if !ok {
+			return "", errors.New("a header is written NAME: VALUE") // nor shown: it may be a secret
+		}
+		if value = strings.TrimSpace(value); strings.EqualFold(name, "Host") {
+			req.Host = value
+		} else {
+			req.Header.Add(name, value)
+		}
+	}
+	reply, err := likeKubelet.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/conductor"
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
+	"github.com/drain-agent/drain-agent/agent/internal/neterr"
 	"github.com/drain-agent/drain-agent/agent/internal/traffic"
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 // wires joins the adapters to what the conductor wants. The adapters know nothing of each other: what Envoy says of its ports is
@@ -26,6 +29,7 @@ type wires struct {
 	inbound  atomic.Pointer[inboundPorts]
 	app      atomic.Pointer[[]*traffic.Watch] // the ports that Envoy sends inbound traffic to
 	owner    atomic.Pointer[owner]
+	refused  time.Time // since when the admin has refused; only proxy knows it
 	http     *http.Client
 }
 
@@ -36,7 +40,7 @@ type inboundPorts struct {
 }
 
 func newWires(c *config) *wires {
-	w := &wires{c: c, http: &http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}}
+	w := &wires{c: c, http: &http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}, CheckRedirect: sameServer}}
 	w.directed.Store(true)
 	return w
 }
@@ -49,8 +53,13 @@ func (w *wires) world() conductor.World {
 	if w.c.admin != nil {
 		out.Describe, out.Proxy = w.describe, w.proxy
 	}
+	shown := map[string]int{}
 	for i, source := range w.c.sources {
-		out.Apps = append(out.Apps, conductor.AppSource{Container: w.c.policy.Sources[i], Spec: source.Spec(), Read: source.Read, Classes: source.Classes})
+		spec := source.Spec()
+		if shown[spec]++; shown[spec] > 1 { // alike but for what is not shown
+			spec += fmt.Sprintf(" (%d)", shown[spec])
+		}
+		out.Apps = append(out.Apps, conductor.AppSource{Container: w.c.policy.Sources[i], Spec: spec, Read: source.Read, Classes: source.Classes, Changed: source.Changed()})
 	}
 	watched := map[string]bool{proxyName: w.c.admin != nil}
 	byContainer := w.c.byContainer()
@@ -64,9 +73,18 @@ func (w *wires) world() conductor.World {
 		out.Watches = append(out.Watches, conductor.Watch{Container: app, Look: w.behindEnvoy})
 	}
 	if w.c.admin == nil {
-		w.followAppPort()
+		w.followClients()
 	}
 	return out
+}
+
+// sameServer keeps a POST, and what was put on it as credentials, where it was meant to go.
+func sameServer(to *http.Request, via []*http.Request) error {
+	if to.URL.Host != via[0].URL.Host || to.URL.Scheme != via[0].URL.Scheme || len(via) > 3 {
+		return http.ErrUseLastResponse
+	}
+	to.Header.Del("Referer")
+	return nil
 }
 
 // mainWorkload is the container that Envoy's inbound traffic goes to: app, or the only one there is.
@@ -103,8 +121,9 @@ func (w *wires) describe(ctx context.Context) (conductor.Description, error) {
 	w.app.Store(&behind)
 	return conductor.Description{
 		Epoch: d.Epoch,
-		Facts: drain.ProxyFacts{Known: true, Gradual: d.Gradual, DrainTime: d.DrainTime, Directed: d.Directed, Uptime: d.Uptime, Handover: own.drain != ""},
+		Facts: drain.ProxyFacts{Known: true, Gradual: d.Gradual, DrainTime: d.DrainTime, Directed: d.Directed, Uptime: d.Uptime, Requests: d.HTTPOnly, Handover: own.drain != ""},
 		Text:  describeText(d) + "; " + own.text(evidence),
+		Doubt: d.Doubt(w.c.policy.Budget().Stop),
 	}, nil
 }
 
@@ -136,50 +155,59 @@ func (w *wires) follow(list []uint16) {
 	for _, port := range list {
 		next.watches = append(next.watches, traffic.PortWatch(proxyName, port))
 	}
+	if w.c.policy.Direct() {
+		next.sockets.CountData()
+	}
 	w.inbound.Store(next)
 }
 
-// followAppPort is for pods without an Envoy that can be read: the app's own port is where clients come in.
-func (w *wires) followAppPort() {
-	for _, spec := range w.c.flags.Watch {
-		var port uint16
-		if _, rest, ok := strings.Cut(spec, "=port:"); ok {
-			if _, err := fmt.Sscanf(rest, "%d", &port); err == nil {
-				w.follow([]uint16{port})
-				return
-			}
+// followClients is for pods without an Envoy that can be read: clients come in at the containers' own ports, the first that is named of
+// each. A worker serves nobody.
+func (w *wires) followClients() {
+	var list []uint16
+	seen := map[string]bool{}
+	for _, watch := range w.c.watches {
+		container := w.c.policy.Containers[w.c.policy.Find(watch.Name())]
+		if port := watch.Port(); port > 0 && !seen[watch.Name()] && !container.Worker {
+			seen[watch.Name()] = true
+			list = append(list, port)
 		}
 	}
+	w.follow(list)
 }
 
-func (w *wires) sockets(ctx context.Context) (conns, newConns drain.Count, err error) {
+func (w *wires) sockets(ctx context.Context) (conductor.SocketsLook, error) {
 	now := w.inbound.Load()
 	if now == nil {
-		return conns, newConns, nil
+		return conductor.SocketsLook{}, nil
 	}
 	seen := now.sockets.Look(ctx)
-	return seen.Conns, seen.NewConns, seen.Err
+	return conductor.SocketsLook{Conns: seen.Conns, NewConns: seen.NewConns, Data: seen.Data, Bytes: seen.Bytes, Stalled: seen.Stalled}, seen.Err
 }
 
-func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
-	s := w.c.admin.Sample(ctx)
-	if s.Changed {
-		_, _ = w.describe(ctx) // a failure shows in the next sample
-	}
+func (w *wires) proxy(ctx context.Context, since time.Time) conductor.ProxyLook {
+	s := w.c.admin.Prove(ctx, since)
 	look := conductor.ProxyLook{
+		Changed:  s.Changed,
 		Errors:   s.Errors,
-		InFlight: s.InFlight, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
+		InFlight: s.InFlight, Bytes: s.Bytes, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
 		Age: s.Age, StatsAge: s.StatsAge, RequestsAge: s.RequestsAge, StatsEvery: s.StatsEvery,
 		Rung: s.Rung, Took: s.Took, Spared: s.Spared, Failure: string(s.Failure), Live: drain.Up,
 	}
-	if len(s.Demoted) > 0 {
-		look.Note = "rungs given up: " + strings.Join(s.Demoted, "; ")
+	if len(s.Demoted)+len(s.Notes) > 0 {
+		look.Note = "envoy is read in part: " + strings.Join(append(s.Notes, s.Demoted...), "; ")
 	}
 	if s.Err != nil && s.Failure != envoy.Refused {
 		look.Note = fmt.Sprintf("envoy cannot be read: %v", s.Err)
 	}
+	if s.Failure != envoy.Refused {
+		w.refused = time.Time{}
+	} else if w.refused.IsZero() {
+		w.refused = time.Now()
+	}
 	switch s.Failure {
 	case "": // it answers, though what is asked for may not be there
+	case envoy.Timeout, envoy.Status: // somebody holds the admin's port
 	case envoy.Refused:
 		look.Live, look.Took = w.proxyPorts(ctx), 0 // nobody's time was spent
 	default:
@@ -188,11 +216,19 @@ func (w *wires) proxy(ctx context.Context) conductor.ProxyLook {
 	return look
 }
 
-// proxyPorts says what became of an Envoy whose admin refuses: it is gone when its inbound ports are too.
+// refusedLong is how long an admin must refuse before that alone means that Envoy is gone: between two processes of a hot restart nobody
+// listens there for a moment.
+const refusedLong = 300 * time.Millisecond
+
+// proxyPorts says what became of an Envoy whose admin refuses: it is gone when its inbound TCP ports are too. Where it has none (UDP
+// only, or nobody could read them) the admin's own port has to do, which a living Envoy never closes.
 func (w *wires) proxyPorts(ctx context.Context) drain.Liveness {
 	now := w.inbound.Load()
 	if now == nil {
-		return drain.Unseen
+		if time.Since(w.refused) < refusedLong {
+			return drain.Unseen
+		}
+		return drain.Gone
 	}
 	live, _ := together(ctx, now.watches) // who cannot be seen is waited for
 	return live
@@ -264,25 +300,32 @@ const ownerLimit = 500 * time.Millisecond
 func (w *wires) askOwner(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, ownerLimit)
 	defer cancel()
-	return w.post(ctx, "ask envoy's owner", url)
+	return w.post(ctx, "ask envoy's owner", url, nil, nil)
 }
 
 func (w *wires) tellApp(ctx context.Context) error {
-	return w.post(ctx, "tell the app to drain", w.c.flags.AppDrain)
+	return w.post(ctx, "tell the app to drain", w.c.flags.AppDrain, w.c.auth["app"], nil)
 }
 
-func (w *wires) post(ctx context.Context, what, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
+func (w *wires) post(ctx context.Context, what, url string, auth *traffic.Auth, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%s: %v", what, neterr.Plain(err))
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	client, err := auth.Client(w.http, req)
 	if err != nil {
 		return fmt.Errorf("%s: %v", what, err)
 	}
-	reply, err := w.http.Do(req)
+	reply, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s: %v", what, err)
+		return fmt.Errorf("%s: POST %s: %v", what, secret.Hide(url), neterr.Plain(err))
 	}
 	_ = reply.Body.Close()
 	if reply.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("%s: POST %s: %s", what, url, reply.Status)
+		return fmt.Errorf("%s: POST %s: %s", what, secret.Hide(url), reply.Status)
 	}
 	return nil
 }

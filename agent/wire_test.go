@@ -5,9 +5,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
@@ -32,6 +34,19 @@ func TestTwoWatchesOfOneContainer(t *testing.T) {
 	want("the first closed", drain.Up)
 	second.Close()
 	want("both closed", drain.Gone)
+}
+
+// Without an Envoy clients are counted at the first port of each container that serves.
+func TestClientsOfAPodWithoutAProxy(t *testing.T) {
+	c := loaded(t, "--proxy=none", "--hooks=app,web,work,agent", "--stop-order=app+web+work", "--workers=work", "--watch=app=port:8080",
+		"--watch=app=port:8090", "--watch=work=port:8081", "--watch=web=file:/x", "--watch=web=port:8082")
+	w := newWires(c)
+	if world := w.world(); world.Proxy != nil || world.Describe != nil || len(world.Watches) != 3 {
+		t.Errorf("world %+v", world)
+	}
+	if got := w.inbound.Load(); got == nil || !slices.Equal(got.ports, []uint16{8080, 8082}) {
+		t.Errorf("clients are counted at %+v", got)
+	}
 }
 
 func listen(t *testing.T) net.Listener {
@@ -62,7 +77,7 @@ func TestUnknownHasAReason(t *testing.T) {
 		case found:
 			fmt.Fprint(w, reply)
 		case r.URL.Path == "/stats":
-			fmt.Fprint(w, `{"stats":[]}`)
+			fmt.Fprint(w, "")
 		default:
 			fmt.Fprint(w, `{}`)
 		}
@@ -72,8 +87,52 @@ func TestUnknownHasAReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	look := newWires(&config{flags: &runFlags{}, admin: admin}).proxy(t.Context())
+	look := newWires(&config{flags: &runFlags{}, admin: admin}).proxy(t.Context(), time.Time{})
 	if look.InFlight.Known || look.Live != drain.Up || !strings.Contains(look.Note, "none of them is inbound") {
 		t.Errorf("%+v", look)
 	}
+}
+
+// What may disturb a drain that lasts as long as the grace period lets it comes with the description of Envoy.
+func TestADescriptionHasItsDoubt(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/server_info" {
+			fmt.Fprint(w, `{"version":"x/9.9.0/Clean","command_line_options":{"drain_time":"7s"}}`)
+			return
+		}
+		fmt.Fprint(w, `{}`)
+	}))
+	defer server.Close()
+	d, err := newWires(loaded(t, "--envoy-admin="+server.URL, "--grace-period=50s")).describe(t.Context())
+	if err != nil || !strings.Contains(d.Doubt, "envoy 9.9.0 does") || !strings.Contains(d.Doubt, "a drain may take 41s, and envoy 9.9.0 runs with --drain-time-s 7") {
+		t.Errorf("%q, %v", d.Doubt, err)
+	}
+}
+
+// An Envoy whose ports are not known, as one with UDP listeners only, is gone when its admin has refused for a while: between two processes
+// of a hot restart nobody listens there for a moment.
+func TestEnvoyWithoutPortsIsSeenToDie(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/stats" {
+			fmt.Fprint(w, `{}`)
+		}
+	}))
+	admin, err := envoy.New(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWires(&config{flags: &runFlags{}, admin: admin})
+	want := func(when string, want drain.Liveness) {
+		t.Helper()
+		if look := w.proxy(t.Context(), time.Time{}); look.Live != want {
+			t.Errorf("%s: %v, want %v", when, look.Live, want)
+		}
+	}
+	want("it answers", drain.Up)
+	server.Close()
+	want("it refuses since just now", drain.Unseen)
+	w.refused = w.refused.Add(-refusedLong)
+	want("it has refused for a while", drain.Gone)
+	w.follow([]uint16{uint16(listen(t).Addr().(*net.TCPAddr).Port)})
+	want("a port of it is open", drain.Up)
 }

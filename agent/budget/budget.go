@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 // Types of the agent's core. [Policy.Budget] divides a grace period.
@@ -24,6 +25,9 @@ const (
 	ProxyName = "proxy"
 	AppName   = "app"
 )
+
+// NoProxy is the value of --proxy of a pod without an Envoy.
+const NoProxy = "none"
 
 // MaxContainers is how many containers, the agent's own counted, one agent can hold.
 const MaxContainers = drain.MaxContainers
@@ -46,7 +50,7 @@ func FromArgs(args []string) (Policy, error) {
 	given := flags(args)
 	preset, ok := Find(last(given["preset"], "kube-proxy"))
 	if !ok {
-		return p, fmt.Errorf("read agent arguments: --preset=%s is unknown; write %s", last(given["preset"], ""), strings.Join(Names(), ", "))
+		return p, fmt.Errorf("read agent arguments: --preset=%s is unknown; write %s", secret.Hide(last(given["preset"], "")), strings.Join(Names(), ", "))
 	}
 	p.Propagation, p.AnnounceMax = preset.Propagation, preset.AnnounceMax
 	p.QuietMin, p.QuietMax = preset.QuietMin, preset.QuietMax
@@ -59,7 +63,7 @@ func FromArgs(args []string) (Policy, error) {
 		if text := last(given[name], ""); text != "" {
 			d, err := Parse[time.Duration](text)
 			if err != nil {
-				bad = append(bad, "--"+name+"="+text)
+				bad = append(bad, "--"+name+"="+secret.Hide(text))
 				continue
 			}
 			*to = d
@@ -75,9 +79,10 @@ func FromArgs(args []string) (Policy, error) {
 // containers fills in who there is, stage by stage, and their stop shares.
 func containers(p *Policy, given map[string][]string) (bad []string) {
 	p.Containers = nil
+	proxied := last(given["proxy"], "") != NoProxy
 	for stage, together := range strings.Split(last(given["stop-order"], "app,proxy"), ",") {
 		for name := range strings.SplitSeq(together, "+") {
-			if name = strings.TrimSpace(name); name != "" && len(p.Containers) < MaxContainers-1 {
+			if name = strings.TrimSpace(name); name != "" && (name != ProxyName || proxied) && len(p.Containers) < MaxContainers-1 {
 				p.Containers = append(p.Containers, Container{Name: name, Stage: stage, Stop: StopShare(name), Proxy: name == ProxyName})
 			}
 		}
@@ -89,7 +94,7 @@ func containers(p *Policy, given map[string][]string) (bad []string) {
 			d, err := Parse[time.Duration](text)
 			id := p.Find(name)
 			if err != nil {
-				bad = append(bad, "--stop="+pair)
+				bad = append(bad, "--stop="+secret.Hide(pair))
 			} else if int(id) < len(p.Containers) {
 				p.Containers[id].Stop = d
 			}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 // How the value of a flag is written, where it is not one of a few words.
@@ -23,11 +25,11 @@ const (
 // words, with commas between them.
 func Flags() map[string]string {
 	all := map[string]string{
-		"mode": "drain, observe", "proxy": "auto, envoy, istio", "log-format": "json, text",
+		"mode": "drain, observe", "proxy": "auto, envoy, istio, none", "log-format": "json, text",
 		"fail-readiness": "never, draining, trigger", "preset": strings.Join(Names(), ", "),
 	}
 	for written, names := range map[string]string{
-		AnyText:      "listen control drain-file hooks stop-order outlives-me envoy-admin app-source watch app-drain-url exit-with token-file termination-log",
+		AnyText:      "listen control drain-file hooks stop-order outlives-me envoy-admin app-source app-auth-file watch app-drain-url exit-with workers token-file termination-log report report-auth-file",
 		DurationText: "grace-period margin propagation announce-max quiet-min quiet-max exposure drain-max settle confirm-window restart-max poll",
 		NumberText:   "background accept-loss",
 		BoolText:     "quit-proxy",
@@ -41,7 +43,7 @@ func Flags() map[string]string {
 }
 
 // othersTwins are the environment twins of flags that only other commands have; probes and hooks run them in the same container.
-const othersTwins = "http after timeout addr service reason"
+const othersTwins = "http after timeout addr service reason header"
 
 // Problems says what "drain-agent run" cannot read of its arguments, which begin behind the program's name, and of its
 // environment: a sentence each, none for another command. What refers to a variable, $(NAME), is not judged.
@@ -52,7 +54,7 @@ func Problems(args []string, environment map[string]string) (bad []string) {
 	}
 	for _, word := range given[""] {
 		if word != "run" {
-			bad = append(bad, word+": neither a flag nor a flag's value; write --NAME=VALUE")
+			bad = append(bad, secret.Hide(word)+": neither a flag nor a flag's value; write --NAME=VALUE")
 		}
 	}
 	delete(given, "")
@@ -62,7 +64,7 @@ func Problems(args []string, environment map[string]string) (bad []string) {
 		}
 		for _, value := range given[name] {
 			if !readable(known[name], value) {
-				bad = append(bad, fmt.Sprintf("--%s=%s: cannot be read; write %s", name, value, known[name]))
+				bad = append(bad, fmt.Sprintf("--%s=%s: cannot be read; write %s", name, secret.Hide(value), known[name]))
 			}
 		}
 	}
@@ -74,7 +76,7 @@ func Problems(args []string, environment map[string]string) (bad []string) {
 		case known[name] == "" && !slices.Contains(strings.Fields(othersTwins), name):
 			bad = append(bad, variable+": no flag has this twin, so nothing reads it; drain-agent run --help names them all")
 		case !readable(known[name], environment[variable]):
-			bad = append(bad, fmt.Sprintf("%s=%s: cannot be read; write %s", variable, environment[variable], known[name]))
+			bad = append(bad, fmt.Sprintf("%s=%s: cannot be read; write %s", variable, secret.Hide(environment[variable]), known[name]))
 		}
 	}
 	return bad

@@ -86,7 +86,7 @@ func TestDeathInMidDrain(t *testing.T) {
 			for _, container := range []string{"app", "proxy"} {
 				u.until("the hook of "+container, func() bool { return u.happened(container, pod.HookAnswered) == 1 })
 				at, _ := u.when(container, pod.HookAnswered)
-				if late := at.Sub(died); late > 4*time.Second {
+				if late := at.Sub(died); late > 10*time.Second { // unseen, a death holds to the deadline
 					t.Errorf("hook of %s answered %v after the death", container, late)
 				}
 			}

@@ -33,7 +33,7 @@ func TestInjectedPodRunsTheHookThatTheAppHad(t *testing.T) {
 		after func(u *under, answered time.Time) // when the pod is gone
 	}{
 		"exec meanwhile":          {own: shell("touch /run/drain-agent/left"), while: func(u *under) { u.shared("left") }},
-		"exec that stops the app": {own: shell("touch /run/drain-agent/quit-now"), after: (*under).ranOnceLetGo},
+		"exec that stops the app": {own: shell("touch /run/drain-agent/quit-now; nginx -s quit || true"), after: (*under).ranOnceLetGo},
 		"httpGet": {
 			own: corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/drain", Port: intstr.FromInt32(8090)}},
 			while: func(u *under) {
@@ -100,7 +100,7 @@ func injected(t *testing.T, drainctl string, p *corev1.Pod, own corev1.Lifecycle
 	plain.APIVersion, plain.Kind = "v1", "Pod"
 	plain.Spec.InitContainers = slices.DeleteFunc(plain.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == "agent" })
 	proxy, app := containerOf(plain, "proxy"), containerOf(plain, "app")
-	proxy.Lifecycle, proxy.VolumeMounts = nil, proxy.VolumeMounts[:1]
+	proxy.Lifecycle, proxy.ReadinessProbe, proxy.VolumeMounts = nil, nil, proxy.VolumeMounts[:1] // both ask the agent
 	app.Lifecycle = &corev1.Lifecycle{PreStop: &own}
 	app.Ports = containerPorts(8080, 8090)
 	plain.Spec.Volumes = plain.Spec.Volumes[:1]

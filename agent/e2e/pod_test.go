@@ -94,6 +94,8 @@ type setup struct {
 	noApp    bool // the agent does not read the app
 	uds      bool // Envoy's admin on a Unix socket that the test can reach too
 	manifest func(*corev1.Pod)
+
+	bootstrap func(string) string // what becomes of Envoy's configuration; its file is envoy.json then
 }
 
 // under is a pod under test.
@@ -146,6 +148,10 @@ func start(t *testing.T, s setup) *under {
 	if istio {
 		bootstrap = s.becomeIstio(t, manifest, envoy)
 	}
+	file := "envoy.yaml"
+	if s.bootstrap != nil {
+		file, bootstrap = "envoy.json", s.bootstrap(bootstrap)
+	}
 	dir, err := os.MkdirTemp("", "pod") //nolint:usetesting // short: a Unix socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +162,7 @@ func start(t *testing.T, s setup) *under {
 	}
 	p, err := pod.Start(t.Context(), manifest, pod.Options{
 		Images:     map[string]string{"envoy": envoy, "agent": binaries.agent, "app": binaries.app, "fake": os.Args[0]},
-		ConfigMaps: map[string]map[string]string{"envoy": {"envoy.yaml": bootstrap}},
+		ConfigMaps: map[string]map[string]string{"envoy": {file: bootstrap}},
 		BackOff:    time.Second,
 		Dir:        dir,
 	})
@@ -165,6 +171,7 @@ func start(t *testing.T, s setup) *under {
 	}
 	u := &under{Pod: p, t: t, dir: dir, istio: istio}
 	t.Cleanup(func() {
+		u.keepsItsPromises(containerOf(manifest, "agent"))
 		if t.Failed() {
 			u.dump()
 		}

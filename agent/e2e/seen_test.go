@@ -5,8 +5,11 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+	"github.com/drain-agent/drain-agent/scripts/promises/fromlog"
 )
 
 // happened counts the events of a container.
@@ -81,6 +84,22 @@ func (u *under) inOrder(steps ...string) {
 			u.t.Errorf("%s came %v too early", step, last.Sub(at))
 		}
 		last = at
+	}
+}
+
+// keepsItsPromises judges whatever happened in the pod by the lines of the agent's log.
+func (u *under) keepsItsPromises(agent *corev1.Container) {
+	u.t.Helper()
+	if agent == nil {
+		return
+	}
+	pod, err := fromlog.Pod(agent.Args)
+	if err != nil {
+		u.t.Error(err)
+		return
+	}
+	for _, broken := range fromlog.Broken(pod, string(u.Log("agent"))) {
+		u.t.Error("a promise is broken: " + broken)
 	}
 }
 

@@ -1,35 +1,17 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
-
-// screen collects what a command prints.
-type screen struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *screen) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(b)
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
-}
 
 // terminal returns both ends of a pseudo-terminal.
 func terminal(t *testing.T) (ours, theirs *os.File) {
@@ -62,7 +44,7 @@ func TestStatusWatch(t *testing.T) {
 	control := "--control=" + u.shared("control.sock")
 	ours, theirs := terminal(t)
 	defer ours.Close()
-	drawn, lines := &screen{}, &screen{}
+	drawn, lines := &synced.Buffer{}, &synced.Buffer{}
 	go func() { _, _ = io.Copy(drawn, ours) }() // ends with an error when the terminal's other end is closed
 	inTerminal, elsewhere := exec.Command(binaries.agent, "status", "-w", control), exec.Command(binaries.agent, "status", "-w", control)
 	inTerminal.Stdout, inTerminal.Stderr = theirs, theirs
@@ -103,7 +85,7 @@ func TestStatusWatch(t *testing.T) {
 	}
 }
 
-func lastPage(s *screen) string {
+func lastPage(s *synced.Buffer) string {
 	text := s.String()
 	return text[max(0, strings.LastIndex(text, redraw)):]
 }

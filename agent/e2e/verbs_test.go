@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -287,6 +288,13 @@ func TestProbe(t *testing.T) {
 	t.Parallel()
 	u := start(t, setup{})
 	ok, failing := grpcServer(t)
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/asked" && r.Host == "shop.example" && r.Header.Get("Cookie") == "a=b: c" {
+			return
+		}
+		http.Redirect(w, r, "https://elsewhere.invalid/", http.StatusFound)
+	}))
+	t.Cleanup(secure.Close)
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -301,6 +309,10 @@ func TestProbe(t *testing.T) {
 		{[]string{ok}, 0, "SERVING"},
 		{[]string{failing}, 1, "NOT_SERVING"},
 		{[]string{"--timeout=200ms", "127.0.0.1:1"}, 1, "refused"},
+		{[]string{"tcp://" + ok}, 0, "open"},
+		{[]string{"tcp://127.0.0.1:1"}, 1, "refused"},
+		{[]string{secure.URL + "/moved"}, 0, "302"}, // a certificate that nobody knows; elsewhere, so kubelet does not follow
+		{[]string{"--header=Host: shop.example", "--header=Cookie: a=b: c", secure.URL + "/asked"}, 0, "200 OK"},
 		{nil, 1, "probe what?"},
 	} {
 		if out, code := verb(t, nil, append([]string{"probe"}, tt.args...)...); code != tt.code || !strings.Contains(out, tt.says) {

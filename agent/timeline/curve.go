@@ -1,5 +1,10 @@
 package timeline
 
+import (
+	"math"
+	"slices"
+)
+
 // MaxCurve is the most points that a verdict's in_flight_curve has.
 const MaxCurve = 120
 
@@ -76,4 +81,55 @@ func lowest(curve [][2]int64) int {
 		}
 	}
 	return best
+}
+
+// MaxArrivals is the most points that a verdict's arrivals_curve has.
+const MaxArrivals = 60
+
+// Arrivals collects [milliseconds since T0, requests and new connections since then, connections open] of one drain in bounded memory:
+// a point for each change; where they are too many, those go that shift what came the least in time, so that silences stay. The zero value is ready for use.
+type Arrivals struct {
+	points [][4]int64
+	end    int64 // until when the last point was read again
+}
+
+// Add notes what was read. Do not call it for a moment at which one of the numbers was unknown.
+func (a *Arrivals) Add(p [4]int64) {
+	if k := len(a.points); k > 0 && [3]int64(p[1:]) == [3]int64(a.points[k-1][1:]) {
+		a.end = p[0] // a plateau needs its two ends only
+		return
+	}
+	a.points = ThinArrivals(append(a.ended(), p))
+}
+
+// ended are the points with the end of the last plateau.
+func (a *Arrivals) ended() [][4]int64 {
+	if k := len(a.points); k > 0 && a.end > a.points[k-1][0] {
+		last := a.points[k-1]
+		last[0] = a.end
+		return append(a.points, last)
+	}
+	return a.points
+}
+
+// Points returns the curve so far.
+func (a *Arrivals) Points() [][4]int64 { return ThinArrivals(slices.Clone(a.ended())) }
+
+// ThinArrivals leaves [MaxArrivals] points of a curve, in place: each time the one goes without which the curve tells what came the least
+// wrong in time.
+func ThinArrivals(points [][4]int64) [][4]int64 {
+	for len(points) > MaxArrivals {
+		least, shift := 0, int64(math.MaxInt64)
+		for i := 1; i < len(points)-1; i++ {
+			wrong := points[i+1][0] - points[i-1][0]
+			if [3]int64(points[i][1:]) == [3]int64(points[i-1][1:]) {
+				wrong = 0 // it says what the one before it says
+			}
+			if wrong < shift {
+				least, shift = i, wrong
+			}
+		}
+		points = slices.Delete(points, least, least+1)
+	}
+	return points
 }

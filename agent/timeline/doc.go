@@ -51,10 +51,16 @@
 //	                  Classes of proxy: requests (HTTP; gRPC, its streams too), websocket, upgrade (WebSocket, CONNECT or
 //	                  another, where more than WebSocket is allowed), tcp, tls (passed through). Those of an app are the
 //	                  values of its metric's labels
+//	                  "bytes": what a client had not taken of its answer when it was no longer waited for
 //	trigger           the fact that set T0
-//	reason            why it ended so, in words for people; not to be parsed
+//	reason            why it ended so, in words for people; not to be parsed. "hook cut: …" at its beginning: kubelet, or what
+//	                  stands before us, hung up on a hook that was still held
+//	arrivals_curve    [[ms since T0, requests since then, new connections since then, connections open], …], at most 60 points of
+//	                  at most 40 bytes, 20 as a rule: with the next key what it takes to replay the stop under other settings.
+//	                  Absent when none of them could be read
+//	requests_per_second  before the stop, without --background; absent when unknown
 //
-// The termination message is the same object, with fewer points and shorter texts where 4 KiB ask for it
+// The termination message is the same object without the curves, with shorter texts where 1 KiB asks for it
 // ([Verdict.Termination]).
 //
 // # Lost lines

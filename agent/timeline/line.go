@@ -132,5 +132,6 @@ func decodeVerdict(raw []byte, at time.Time) (Line, bool) {
 		ArrivalsAfterRelease:  w.ArrivalsAfterRelease,
 		Score:                 w.Score, HeldLongest: w.HeldLongest, Cut: w.Cut,
 		Trigger: w.Trigger, Reason: w.Reason,
+		ArrivalsCurve: w.ArrivalsCurve, RequestsPerSecond: w.RequestsPerSecond,
 	}}, true
 }

@@ -1,14 +1,12 @@
 package timeline
 
-// Termination returns the verdict as JSON of at most limit bytes, for a container's termination message (kubelet
-// keeps 4,096 bytes). What does not fit is left out: first points of the curve, then the ends of the texts, then what
+// Termination returns the verdict as JSON of at most limit bytes, for a container's termination message (the API keeps 12 KiB
+// for all containers of a pod together). It has no curves; what does not fit is left out: first the ends of the texts, then what
 // was cut and the phases. It is valid JSON always, and {} when even the outcome does not fit.
 func (v Verdict) Termination(limit int) string {
-	for _, points := range []int{MaxCurve, 90, 60, 40, 30, 20, 12, 6, 3, 0} {
-		v.InFlightCurve = Thin(v.InFlightCurve, points)
-		if s := v.json(); len(s) <= limit {
-			return s
-		}
+	v.InFlightCurve, v.ArrivalsCurve, v.RequestsPerSecond = nil, nil, nil
+	if s := v.json(); len(s) <= limit {
+		return s
 	}
 	for _, text := range []int{256, 64, 16, 0} {
 		v.Reason, v.Trigger = clip(v.Reason, text), clip(v.Trigger, text)

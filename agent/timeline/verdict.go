@@ -23,6 +23,10 @@ type Verdict struct {
 	// Moments at which nobody could read the number are left out.
 	InFlightCurve [][2]int64
 
+	// ArrivalsCurve is what [Arrivals] collected; with RequestsPerSecond, the rate before the stop, it is what a replay needs.
+	ArrivalsCurve     [][4]int64
+	RequestsPerSecond *float64
+
 	NewConnectionsAfterT0 *int64
 	IdleConnectionsLeft   *int64 // connections still open when the first hook was answered
 	ArrivalsAfterRelease  *int64 // requests that came after the first hook was answered
@@ -100,6 +104,8 @@ type wireVerdict struct {
 	Cut                   map[string]int64 `json:"cut"`
 	Trigger               string           `json:"trigger"`
 	Reason                string           `json:"reason"`
+	ArrivalsCurve         [][4]int64       `json:"arrivals_curve,omitempty"`
+	RequestsPerSecond     *float64         `json:"requests_per_second,omitempty"`
 }
 
 var _ json.Marshaler = Verdict{}
@@ -115,6 +121,7 @@ func (v Verdict) MarshalJSON() ([]byte, error) {
 		ArrivalsAfterRelease:  v.ArrivalsAfterRelease,
 		Score:                 finite(v.Score),
 		HeldLongest:           v.HeldLongest, Cut: v.Cut, Trigger: v.Trigger, Reason: v.Reason,
+		ArrivalsCurve: v.ArrivalsCurve, RequestsPerSecond: finite(v.RequestsPerSecond),
 	}
 	if w.InFlightCurve == nil {
 		w.InFlightCurve = [][2]int64{}

@@ -13,13 +13,32 @@ const (
 	quitLimit = 900 * time.Millisecond // the verdict waits for a second, and its failure must be told before
 )
 
-// act carries out actions one after the other, so that an undo can never overtake what it undoes.
-func (c *Conductor) act(ctx context.Context) {
+// Whoever is asked for something has a lane: a slow app keeps nobody from telling Envoy, or its owner.
+const (
+	laneEnvoy = iota
+	laneApp
+	laneOwner
+	lanes
+)
+
+func laneOf(a drain.Actions) int {
+	switch a {
+	case drain.TellApp:
+		return laneApp
+	case drain.HandOver:
+		return laneOwner
+	default:
+		return laneEnvoy
+	}
+}
+
+// act carries out the actions of one lane one after the other, so that an undo can never overtake what it undoes.
+func (c *Conductor) act(ctx context.Context, lane <-chan drain.Actions) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case a := <-c.actions:
+		case a := <-lane:
 			limit := actLimit
 			if a == drain.Quit {
 				limit = quitLimit
@@ -66,31 +85,4 @@ func (c *Conductor) epochNow() string {
 		return *e
 	}
 	return ""
-}
-
-// rememberMaintenance keeps an operator's drain across restarts of the agent.
-func (c *Conductor) rememberMaintenance(d drain.Decision) {
-	var err error
-	switch {
-	case d.To == drain.Maintenance && d.From == drain.Serving:
-		err = c.journal.maintenance(true)
-	case d.Verdict == drain.MaintenanceEnded:
-		err = c.journal.maintenance(false)
-	}
-	if err != nil {
-		c.record(timeline.Event{Level: timeline.LevelWarn, Reason: "a restarted agent would forget the maintenance: " + err.Error()})
-	}
-}
-
-// restore hands the core what an earlier agent process left behind: on the Envoy of this epoch, or "" before any was seen.
-func (c *Conductor) restore(epoch string) {
-	left, err := c.journal.load(epoch)
-	if err != nil {
-		c.mu.Lock()
-		c.record(timeline.Event{Level: timeline.LevelWarn, Reason: err.Error()})
-		c.mu.Unlock()
-	}
-	if left != (drain.Journal{}) {
-		c.send(drain.Input{Kind: drain.Restored, Journal: left})
-	}
 }

@@ -49,7 +49,7 @@ func TestRareReadingsPutNothingOff(t *testing.T) {
 		p.pass(10 * time.Second)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		wantEvery(t, "proxy", p.proxyReads, 25*time.Millisecond)
+		wantEvery(t, "proxy", p.proxyReads, drain.Steadily.Every(25*time.Millisecond))
 	})
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/drain-agent/drain-agent/agent/timeline"
 )
 
+// offBeat is a settle time that is over between two readings: what comes in one moment comes in either order.
+const offBeat = 210 * time.Millisecond
+
 const cleanStory = `
 0 serving: envoy envoy-1
 0 serving: hold app, hook called
@@ -18,21 +21,22 @@ const cleanStory = `
 0 confirming: hold proxy, hook called
 0 confirming > announcing: facts of two containers: the pod is terminating
 0 announcing: hold agent, hook called
-500 announcing > draining: no new connection for 500ms
-500 draining: healthcheck_fail, ok
-3025 draining > settling: nothing in flight, nobody sends
-3225 settling > stopping: zero held for the settle time of 200ms
-3225 stopping: answer app, zero held for the settle time of 200ms
-3550 stopping: app was up, is gone
-3600 stopping: answer proxy, app is gone
-3925 stopping: proxy was up, is gone
-3975 stopping > finished: proxy is gone
-3975 finished: answer agent, proxy is gone
-verdict clean after 3975
+525 announcing > draining: no new connection for 500ms
+525 draining: healthcheck_fail, ok
+3075 draining > settling: nothing in flight, nobody sends
+3285 settling > stopping: zero held for the settle time of 210ms
+3285 stopping: answer app, zero held for the settle time of 210ms
+3650 stopping: app was up, is gone
+3700 stopping: answer proxy, app is gone
+4075 stopping: proxy was up, is gone
+4125 stopping > finished: proxy is gone
+4125 finished: answer agent, proxy is gone
+verdict clean after 4125
 `
 
 func TestCleanDrainFromEndToEnd(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pod) {
+		p.cfg.Policy.Settle = offBeat
 		p.inApp, p.proxyLook.InFlight, p.proxyLook.Conns = drain.Known(3), drain.Known(2), drain.Known(4)
 		p.stopped()
 		p.pass(3010 * time.Millisecond)
@@ -55,10 +59,11 @@ func (p *pod) wantCleanVerdict(t *testing.T) {
 	t.Helper()
 	got := *p.verdict()
 	want := timeline.Verdict{
-		Time: p.began.Add(8975 * time.Millisecond), Level: "info", Outcome: "clean", TotalMS: 3975,
-		Phases:                map[string]int64{"confirming": 0, "announcing": 500, "draining": 2525, "settling": 200, "stopping": 750},
+		Time: p.began.Add(9125 * time.Millisecond), Level: "info", Outcome: "clean", TotalMS: 4125,
+		Phases:                map[string]int64{"confirming": 0, "announcing": 525, "draining": 2550, "settling": 210, "stopping": 840},
 		NewConnectionsAfterT0: new(int64(0)), IdleConnectionsLeft: new(int64(4)), ArrivalsAfterRelease: new(int64(0)), Score: new(float64(0)),
-		HeldLongest: "proxy in flight", Cut: map[string]int64{}, Trigger: "hook app, hook proxy", Reason: "zero held for the settle time of 200ms",
+		HeldLongest: "proxy in flight", Cut: map[string]int64{}, Trigger: "hook app, hook proxy", Reason: "zero held for the settle time of 210ms",
+		ArrivalsCurve: [][4]int64{{0, 0, 0, 4}, {4075, 0, 0, 4}}, RequestsPerSecond: new(float64(0)),
 	}
 	curve := got.InFlightCurve
 	got.InFlightCurve = nil
@@ -78,14 +83,14 @@ func (p *pod) wantCleanFigures(t *testing.T) {
 	if want := []string{"confirming", "announcing", "draining", "settling", "stopping", "finished"}; !reflect.DeepEqual(m.phases, want) {
 		t.Errorf("phases %v, want %v", m.phases, want)
 	}
-	if want := []string{"clean 3975"}; !reflect.DeepEqual(m.outcomes, want) {
+	if want := []string{"clean 4125"}; !reflect.DeepEqual(m.outcomes, want) {
 		t.Errorf("outcomes %v, want %v", m.outcomes, want)
 	}
-	holds := map[string]time.Duration{"app": 3225 * time.Millisecond, "proxy": 3600 * time.Millisecond, "agent": 3975 * time.Millisecond}
+	holds := map[string]time.Duration{"app": 3285 * time.Millisecond, "proxy": 3700 * time.Millisecond, "agent": 4125 * time.Millisecond}
 	if !reflect.DeepEqual(m.holds, holds) {
 		t.Errorf("hooks held for %v, want %v", m.holds, holds)
 	}
-	if got := m.spent["draining"]; got != 2525*time.Millisecond {
+	if got := m.spent["draining"]; got != 2550*time.Millisecond {
 		t.Errorf("metrics say draining took %v", got)
 	}
 }

@@ -4,7 +4,6 @@ package conductor
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,12 +15,14 @@ import (
 // ProxyLook is what one look at Envoy gave. Counts that could not be read are unknown.
 type ProxyLook struct {
 	InFlight, Conns, NewConns, Requests drain.Count
+	Bytes                               drain.Count // not yet handed to the clients' sockets; as old as InFlight
 
 	Errors  drain.Count      // requests that failed behind the proxy so far, as of the same moment as InFlight
 	Classes map[string]int64 // the part of InFlight whose class can be told
 	Live    drain.Liveness
 	Rung    string        // which rung InFlight came from
 	Note    string        // something a person should know of this look, such as a rung given up
+	Changed bool          // its configuration is another one now: it must be described again
 	Took    time.Duration // what the look cost Envoy
 	Spared  time.Duration // the part of Took that the next look need not be put off for
 
@@ -35,6 +36,7 @@ type Description struct {
 	Facts drain.ProxyFacts
 	Epoch string // identifies the process: what was done to another one must not be undone on this one
 	Text  string // for the timeline
+	Doubt string // what of it will disturb a drain, and what to do; "" for nothing
 }
 
 // AppSource reads how much one container still has in flight.
@@ -43,6 +45,7 @@ type AppSource struct {
 	Spec      string
 	Read      func(context.Context) (drain.Count, error)
 	Classes   func() map[string]int64 // the part of the newest reading whose class can be told; nil tells none
+	Changed   <-chan struct{}         // delivers when the source may read differently now; nil never does
 }
 
 // Watch looks whether a container is still there.
@@ -52,13 +55,18 @@ type Watch struct {
 }
 
 // Sockets looks at the inbound ports' sockets.
-type Sockets func(context.Context) (conns, newConns drain.Count, err error)
+type Sockets func(context.Context) (SocketsLook, error)
+
+// SocketsLook is what one look at the inbound ports' sockets gave; drain.SocketSample says what the counts are.
+type SocketsLook struct {
+	Conns, NewConns, Data, Bytes, Stalled drain.Count
+}
 
 // World is everything outside: what can be read and what can be done. Nil functions are things that this pod does not have.
 // They may block until their context ends, never longer.
 type World struct {
 	Describe func(context.Context) (Description, error)
-	Proxy    func(context.Context) ProxyLook
+	Proxy    func(ctx context.Context, since time.Time) ProxyLook // the core waits for a zero of that time or later; the zero time: for none
 	Apps     []AppSource
 	Watches  []Watch
 	Sockets  Sockets
@@ -80,13 +88,15 @@ type Metrics interface {
 	UnknownHook()
 }
 
-// Config is what a Conductor needs. All fields must be set.
+// Config is what a Conductor needs.
 type Config struct {
 	Policy   drain.Policy
 	World    World
 	Recorder *timeline.Recorder
 	Metrics  Metrics
 	Poll     time.Duration // shortest period between two readings of one source
+
+	Saw func(drain.Input, *drain.State, drain.Decision) // a judge beside the core, for tests; may be nil
 }
 
 // Conductor is the loop and what it owns. Make one with New and call Run once.
@@ -99,16 +109,19 @@ type Conductor struct {
 	spoken atomic.Bool    // the verdict is out that ends the agent, and code is its own
 	work   sync.WaitGroup // what Run waits for a little
 
-	mu     sync.Mutex // guards what follows; held by the loop while it steps
-	state  drain.State
-	track  track
-	failed map[drain.Actions]string // how an action failed last, while it does
+	mu       sync.Mutex // guards what follows; held by the loop while it steps
+	state    drain.State
+	deciding bool // what is recorded belongs to the newest decision
+	track    track
+	failed   map[drain.Actions]string // how an action failed last, while it does
 
-	fast    atomic.Bool
 	pollers []*poller
-	actions chan drain.Actions
+	lanes   [lanes]chan drain.Actions
 	journal journal
 	epoch   atomic.Pointer[string]
+	look    chan struct{} // Envoy must be described again
+
+	reasons map[drain.Intent]string // of those who want maintenance; guarded by mu
 
 	hooks hooks
 	last  atomic.Pointer[answered] // for callers that meet the end of the agent
@@ -119,7 +132,7 @@ type Conductor struct {
 type message struct {
 	drain.Input
 	call *call  // of a hook
-	text string // the operator's reason, or the name of an unknown container
+	text string // the reason of who asks, or the name of an unknown container
 
 	classes map[string]int64 // of the reading's count
 	errors  drain.Count      // of the proxy, at the same moment
@@ -130,13 +143,17 @@ func New(cfg Config) *Conductor {
 	c := &Conductor{
 		cfg: cfg, start: time.Now(),
 		inputs: make(chan message, 256), ended: make(chan struct{}),
-		actions: make(chan drain.Actions, 16),
+		look: make(chan struct{}, 1), reasons: map[drain.Intent]string{},
 		journal: journal{path: cfg.World.Journal},
+	}
+	for i := range c.lanes {
+		c.lanes[i] = make(chan drain.Actions, 16)
 	}
 	c.hooks.waiting = map[drain.ID][]*call{}
 	c.track, c.failed = newTrack(), map[drain.Actions]string{}
 	c.last.Store(&answered{phase: drain.Serving.String()})
 	c.makePollers()
+	c.restore("")
 	return c
 }
 
@@ -144,11 +161,15 @@ func New(cfg Config) *Conductor {
 func (c *Conductor) Run(ctx context.Context) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c.restore("")
 	for _, p := range c.pollers {
 		c.work.Go(func() { p.run(ctx) })
 	}
-	c.work.Go(func() { c.act(ctx) })
+	for _, lane := range c.lanes {
+		c.work.Go(func() { c.act(ctx, lane) })
+	}
+	if c.cfg.World.Describe != nil {
+		c.work.Go(func() { c.describeAgain(ctx) })
+	}
 	go c.loop(ctx)
 	select {
 	case <-c.ended:
@@ -165,35 +186,6 @@ func (c *Conductor) Run(ctx context.Context) int {
 func (c *Conductor) Terminate() {
 	c.hooks.terminated(c)
 	c.send(drain.Input{Kind: drain.Terminated})
-}
-
-// Operate carries out an operator's verb. The reason stands in the timeline.
-func (c *Conductor) Operate(verb, reason string) (string, error) {
-	kinds := map[string]drain.Kind{"drain": drain.AskedDrain, "undrain": drain.AskedUndrain, "finish": drain.AskedFinish}
-	kind, ok := kinds[verb]
-	if !ok {
-		return "", fmt.Errorf("carry out %q: unknown verb; want drain, undrain or finish", verb)
-	}
-	c.mu.Lock()
-	phase := c.state.Phase
-	c.mu.Unlock()
-	if err := allowed(kind, phase); err != nil {
-		return "", err
-	}
-	c.deliver(message{Input: drain.Input{Kind: kind}, text: clip(reason, maxReason)})
-	return fmt.Sprintf("%s accepted in phase %s", verb, phase), nil
-}
-
-func allowed(kind drain.Kind, phase drain.Phase) error {
-	switch {
-	case kind == drain.AskedDrain && phase != drain.Serving:
-		return fmt.Errorf("only possible while serving; the phase is %s", phase)
-	case kind == drain.AskedUndrain && phase != drain.Maintenance:
-		return fmt.Errorf("only possible in maintenance; the phase is %s", phase)
-	case kind == drain.AskedFinish && (phase == drain.Serving || phase == drain.Maintenance || phase == drain.Finished):
-		return fmt.Errorf("nothing is being drained; the phase is %s", phase)
-	}
-	return nil
 }
 
 // Ready reports whether readiness succeeds, and the phase.

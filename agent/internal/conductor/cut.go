@@ -18,6 +18,7 @@ type load struct {
 const (
 	classRequests = "requests" // of Envoy: what fails with an answer, and is counted then
 	proxyErrors   = "proxy errors"
+	cutBytes      = "bytes"
 )
 
 // cuts remembers the last readings before processes end. It outlives no drain that began later: readings carry their time.
@@ -25,6 +26,10 @@ type cuts struct {
 	proxy load
 	apps  map[int]load      // by source
 	alive map[drain.ID]load // the proxy's, when that container was last seen to be there: its end breaks that off at once
+
+	own     drain.Reading      // bytes in Envoy's buffers
+	sockets drain.SocketSample // the newest that could be read
+	stalled int64              // bytes that stood still when the proxy was last seen to be there
 
 	errors drain.Reading // the newest that could be read; another rung may say what is in flight when theirs is given up
 	before drain.Count   // errors at the first look at the proxy after the stop began
@@ -38,6 +43,9 @@ func newCuts() cuts {
 func (k *cuts) note(m message) {
 	switch m.Kind {
 	case drain.ProxySampled:
+		if m.Proxy.Bytes.Known {
+			k.own = m.Proxy.Bytes
+		}
 		if m.Proxy.InFlight.Known {
 			if m.errors.Known {
 				k.errors = drain.Reading{Count: m.errors, At: m.Proxy.InFlight.At}
@@ -47,6 +55,10 @@ func (k *cuts) note(m message) {
 				k.before = m.errors
 			}
 		}
+	case drain.SocketsSampled:
+		if m.Sockets.Bytes.Known {
+			k.sockets = m.Sockets
+		}
 	case drain.AppSampled:
 		if m.InFlight.Known {
 			k.apps[m.Source] = load{Reading: m.InFlight, classes: m.classes}
@@ -54,6 +66,7 @@ func (k *cuts) note(m message) {
 	case drain.Seen:
 		if m.Live == drain.Up || m.Live == drain.Leaving {
 			k.alive[m.Container] = k.proxy
+			k.stalled = k.sockets.Stalled.N
 		}
 	default:
 	}
@@ -98,10 +111,30 @@ func (c *Conductor) cut() map[string]int64 {
 		}
 	}
 	most.addTo(out, "proxy")
+	if n := c.cutBytes(); n > 0 {
+		out[cutBytes] = n
+	}
 	if n := k.proxy.since(k.before); p.Observe && n > 0 {
 		out[proxyErrors] = n
 	}
 	return out
+}
+
+// cutBytes is how many bytes did not reach their clients: what stood still while the processes were there, what was in Envoy's buffers
+// when it was let go, and, where the drain did not wait for it, what is still on its way.
+func (c *Conductor) cutBytes() int64 {
+	k := &c.track.cuts
+	at := c.letGo(c.cfg.Policy.Proxy())
+	n := int64(0)
+	if k.sockets.Bytes.Fresh(at) {
+		if n = max(k.stalled, k.sockets.Stalled.N); c.state.Ending != drain.Clean {
+			n += k.sockets.Bytes.N
+		}
+	}
+	if k.own.Fresh(at) {
+		n += k.own.N
+	}
+	return n
 }
 
 // since is how much has failed since that count; zero when one of them is not known.

@@ -3,6 +3,7 @@ package conductor
 import (
 	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -90,6 +91,24 @@ func TestCutIsWhatDidNotEndInTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who calls a hook again changes nothing about when its container was let go.
+func TestCutStandsWhereAHookIsCalledAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.cfg.Policy.Containers = slices.Clone(p.cfg.Policy.Containers)
+		p.cfg.Policy.Containers[app].Stage, p.cfg.Policy.Containers[proxy].Stage = 1, 0
+		p.proxyLook.InFlight = drain.Known(7)
+		p.appEnds = func() { p.appLive, p.inApp, p.appErr = drain.Up, drain.Known(0), nil } // it ignores SIGTERM
+		p.stopped()
+		p.until("the app is let go", func() bool { return p.said("answer app") })
+		p.pass(time.Second)
+		p.hook("proxy") // by anybody
+		p.code()
+		if v := p.verdict(); v.Outcome != "deadline" || v.Cut["proxy"] != 7 {
+			t.Errorf("%s, cut %v, want 7 in the proxy\n%s", v.Outcome, v.Cut, p.story())
+		}
+	})
 }
 
 // Nothing was cut where no process ended, and what could not be read when its process was let go is not named.

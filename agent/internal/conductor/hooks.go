@@ -99,13 +99,16 @@ func (h *hooks) answeredBefore(one *call) bool {
 	return one.done
 }
 
-func (h *hooks) answer(id drain.ID, with answered) {
+// answer answers one hook's callers. None of them is left where what lies between us and kubelet was severed: kubelet did not wait.
+func (h *hooks) answer(id drain.ID, with answered) (callers int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	callers = len(h.waiting[id])
 	h.release(id, with)
 	if len(h.waiting) == 0 && !h.sigterm {
 		h.disarm()
 	}
+	return callers
 }
 
 func (h *hooks) answerAll(with answered) {

@@ -7,14 +7,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
-// journal is a file that says what was done to Envoy that can be undone, so that the next agent process can undo or resume it. It is
-// replaced as a whole, and removed when nothing is in force.
+// journal is a file that says what was done to Envoy that can be undone, who wants maintenance and how the pod's last stop ended, so that
+// the next agent process can undo or resume it. It is replaced as a whole, and removed when nothing is in force.
 type journal struct {
 	path string
 	mu   sync.Mutex
@@ -25,35 +26,38 @@ type entry struct {
 	Time         time.Time `json:"time"`
 	Epoch        string    `json:"envoy"` // the Envoy process it was done to
 	HealthFailed bool      `json:"health_failed"`
-	Maintenance  bool      `json:"maintenance"`
+	Maintenance  bool      `json:"maintenance"` // somebody wants it; all that the first edition says of it
+
+	Wanted map[string]string `json:"wanted,omitempty"` // who does, and why
+	Ended  string            `json:"ended,omitempty"`  // the outcome of this pod's last verdict
 }
 
-// load returns what an earlier process did to the Envoy of this epoch. Maintenance is the operator's wish and outlives Envoys. What
-// was done to an Envoy of unknown epoch is handed over when epoch is "" too: an undo too many does no harm. The error says that
-// there is a journal but no way to read it.
-func (j *journal) load(epoch string) (drain.Journal, error) {
+// load returns what an earlier process left behind. What it did to an Envoy counts for the Envoy of this epoch only. What was done to
+// an Envoy of unknown epoch is handed over when epoch is "" too: an undo too many does no harm. The error says that there is a journal
+// but no way to read it.
+func (j *journal) load(epoch string) (entry, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.path == "" {
-		return drain.Journal{}, nil
+		return entry{}, nil
 	}
 	data, err := os.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return drain.Journal{}, nil
+		return entry{}, nil
 	}
 	var e entry
 	if err == nil {
 		err = json.Unmarshal(data, &e)
 	}
 	if err != nil {
-		return drain.Journal{}, fmt.Errorf("what an earlier agent did to envoy is not known and not undone: read journal: %v", err)
+		return entry{}, fmt.Errorf("what an earlier agent did to envoy is not known and not undone: read journal: %v", err)
 	}
-	same := e.Epoch == epoch
+	if e.Maintenance && len(e.Wanted) == 0 {
+		e.Wanted = map[string]string{intentNames[drain.EarlierAgent]: ""}
+	}
 	j.now = e
-	if !same {
-		j.now.HealthFailed = false
-	}
-	return drain.Journal{Maintenance: e.Maintenance, HealthFailed: same && e.HealthFailed}, nil
+	e.HealthFailed = e.HealthFailed && e.Epoch == epoch
+	return e, nil
 }
 
 // before writes down what is about to be done.
@@ -72,9 +76,14 @@ func (j *journal) after(a drain.Actions) error {
 	return j.change(func(e *entry) { e.HealthFailed = false })
 }
 
-// maintenance writes down that an operator's drain is in force, or no longer.
-func (j *journal) maintenance(on bool) error {
-	return j.change(func(e *entry) { e.Maintenance = on })
+// wanted writes down who wants maintenance.
+func (j *journal) wanted(by map[string]string) error {
+	return j.change(func(e *entry) { e.Wanted, e.Maintenance = by, len(by) > 0 })
+}
+
+// ended writes down how this pod's last stop ended: an agent that is started after it has nothing to tell.
+func (j *journal) ended(outcome string) error {
+	return j.change(func(e *entry) { e.Ended = outcome })
 }
 
 func (j *journal) change(how func(*entry)) error {
@@ -82,10 +91,10 @@ func (j *journal) change(how func(*entry)) error {
 	defer j.mu.Unlock()
 	next := j.now
 	how(&next)
-	if j.path == "" || next == j.now {
+	if j.path == "" || reflect.DeepEqual(next, j.now) {
 		return nil
 	}
-	if !next.HealthFailed && !next.Maintenance {
+	if !next.HealthFailed && !next.Maintenance && next.Ended == "" {
 		if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove journal: %v", err)
 		}

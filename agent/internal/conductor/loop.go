@@ -40,9 +40,15 @@ func (c *Conductor) step(m message) (wake time.Duration, exit bool) {
 	for {
 		m.At = c.elapsed()
 		var d drain.Decision
-		before := c.state.Hooks
+		before, wanted := c.state.Hooks, c.state.Wanted
 		c.state, d = drain.Step(&c.cfg.Policy, c.state, m.Input)
+		if c.cfg.Saw != nil {
+			c.cfg.Saw(m.Input, &c.state, d)
+		}
+		c.deciding = true
+		c.noteIntents(m, wanted)
 		c.carryOut(m, d, &before)
+		c.deciding = false
 		if d.Exit {
 			c.end(int(c.code.Load()), nil)
 			return 0, true
@@ -56,11 +62,6 @@ func (c *Conductor) step(m message) (wake time.Duration, exit bool) {
 
 // carryOut does what was decided, in the order in which it must be seen: facts, the change of phase, answers, actions, verdict.
 func (c *Conductor) carryOut(m message, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
-	switch m.Kind {
-	case drain.AskedDrain, drain.AskedUndrain, drain.AskedFinish:
-		c.track.asked = m.text
-	default:
-	}
 	c.track.cuts.note(m)
 	c.track.follow(c, d)
 	if d.From != d.To || d.Verdict != drain.None {
@@ -68,12 +69,14 @@ func (c *Conductor) carryOut(m message, d drain.Decision, before *[drain.MaxCont
 	}
 	c.noteInput(m, d, before)
 	if d.From != d.To {
-		c.rememberMaintenance(d)
 		c.cfg.Metrics.SetPhase(d.To.String())
 		c.record(timeline.Event{Level: level(d), From: d.From.String(), To: d.To.String(), Reason: c.because(d.Why)})
 	}
-	if c.fast.Swap(d.Fast) != d.Fast || d.Sample {
-		c.wakePollers()
+	for _, p := range c.pollers {
+		p.repace(p.pick(&d.Looks), d.Sample)
+	}
+	if d.To == drain.Confirming && d.From != d.To {
+		c.lookAgain() // what the stop is decided by is newer than the stop
 	}
 	for id := drain.ID(0); id <= drain.Stranger; id++ {
 		if d.Would.Has(id) {
@@ -83,7 +86,7 @@ func (c *Conductor) carryOut(m message, d drain.Decision, before *[drain.MaxCont
 			c.answer(id, d, c.state.Now-before[id].Called)
 		}
 	}
-	d.Do.Each(func(a drain.Actions) { c.actions <- a })
+	d.Do.Each(func(a drain.Actions) { c.lanes[laneOf(a)] <- a })
 	if d.Verdict != drain.None {
 		c.conclude(d)
 	}
@@ -96,7 +99,9 @@ func (c *Conductor) answer(id drain.ID, d drain.Decision, held time.Duration) {
 	name := c.cfg.Policy.Name(id)
 	c.cfg.Metrics.Hold(name, held)
 	c.record(timeline.Event{Level: timeline.LevelInfo, Action: timeline.Answer(name), Reason: c.because(whyAnswered(d))})
-	c.hooks.answer(id, answered{phase: d.To.String(), outcome: cmp.Or(d.Verdict, c.state.Ending).String()})
+	if c.hooks.answer(id, answered{phase: d.To.String(), outcome: cmp.Or(d.Verdict, c.state.Ending).String()}) == 0 && id != drain.Stranger && c.state.Hard == 0 {
+		c.track.severed = append(c.track.severed, name)
+	}
 }
 
 // whyAnswered is the change of phase, or what became of the stage before.
@@ -110,7 +115,7 @@ func whyAnswered(d drain.Decision) drain.Why {
 }
 
 func (c *Conductor) exitCode(out drain.Outcome) int {
-	if c.cfg.Policy.ExitWith != drain.Nobody {
+	if c.cfg.Policy.ExitWith != 0 {
 		return 0
 	}
 	return out.ExitCode()
@@ -120,7 +125,7 @@ func level(d drain.Decision) string {
 	switch d.Why.Code {
 	case drain.BudgetOver, drain.GraceOver, drain.DrainMaxOver, drain.ProxyGone, drain.AppGone:
 		return timeline.LevelError
-	case drain.QuietMaxOver, drain.OnlyHook, drain.NeverSignalled, drain.CalledAgain, drain.RestartMaxOver, drain.StageCapped:
+	case drain.QuietMaxOver, drain.SettledUncounted, drain.OnlyHook, drain.NeverSignalled, drain.CalledAgain, drain.RestartMaxOver, drain.StageCapped, drain.EndUnseen:
 		return timeline.LevelWarn
 	default:
 		return timeline.LevelInfo

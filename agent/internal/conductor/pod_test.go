@@ -25,22 +25,25 @@ const (
 
 // pod is a pod in a synctest bubble: its containers, its Envoy and its kubelet. Tests change the fields with set.
 type pod struct {
-	t       *testing.T
-	cfg     Config
-	c       *Conductor
-	began   time.Time
-	metrics *figures
-	exit    chan int
-	kubelet sync.WaitGroup
+	appChanged chan struct{} // the app source's own word that it changed
+	t          *testing.T
+	cfg        Config
+	c          *Conductor
+	began      time.Time
+	metrics    *figures
+	exit       chan int
+	kubelet    sync.WaitGroup
 
 	mu                                     sync.Mutex
 	proxyLook                              ProxyLook
+	sockets                                SocketsLook
 	inApp                                  drain.Count
 	appClasses                             map[string]int64
 	appErr                                 error
 	appLive                                drain.Liveness
 	appEnds                                func() // runs when it does
-	epoch                                  string
+	epoch, doubt                           string
+	owned                                  bool                  // Envoy's owner has a drain of its own
 	readApp                                func(context.Context) // runs before each reading of the app
 	readProxy                              func(context.Context)
 	onAct                                  func(context.Context, drain.Actions) error
@@ -66,14 +69,16 @@ func newPod(t *testing.T, dir string) *pod {
 	t.Helper()
 	p := &pod{
 		t: t, began: time.Now(), metrics: newFigures(), exit: make(chan int, 1),
-		proxyLook: ProxyLook{InFlight: drain.Known(0), Conns: drain.Known(0), NewConns: drain.Known(0), Requests: drain.Known(0), Live: drain.Up, Rung: "clusters"},
+		proxyLook: ProxyLook{InFlight: drain.Known(0), Conns: drain.Known(0), NewConns: drain.Known(0), Requests: drain.Known(0), Bytes: drain.Known(0), Live: drain.Up, Rung: "clusters"},
+		sockets:   SocketsLook{Bytes: drain.Known(0), Stalled: drain.Known(0)},
 		inApp:     drain.Known(0), appLive: drain.Up, epoch: "envoy-1",
 	}
 	p.cfg = Config{
 		Policy: drain.Defaults(), Recorder: timeline.NewRecorder(p.take), Metrics: p.metrics, Poll: 25 * time.Millisecond,
 		World: World{
 			Describe: p.describe, Proxy: p.look, Act: p.act, Journal: filepath.Join(dir, "journal.json"),
-			Apps:    []AppSource{{Container: app, Spec: "fake:app", Read: p.read, Classes: p.tell}},
+			Apps:    []AppSource{{Container: app, Spec: "fake:app", Changed: p.appChanged, Read: p.read, Classes: p.tell}},
+			Sockets: p.lookAtSockets,
 			Watches: []Watch{{Container: app, Look: p.watch}},
 		},
 	}
@@ -176,10 +181,10 @@ func (p *pod) describe(context.Context) (Description, error) {
 	if p.proxyLook.Failure == refused {
 		return Description{}, fmt.Errorf("refused")
 	}
-	return Description{Epoch: p.epoch, Text: "envoy " + p.epoch, Facts: drain.ProxyFacts{Known: true, Directed: true, Uptime: time.Hour}}, nil
+	return Description{Epoch: p.epoch, Text: "envoy " + p.epoch, Doubt: p.doubt, Facts: drain.ProxyFacts{Known: true, Directed: true, Uptime: time.Hour, Handover: p.owned}}, nil
 }
 
-func (p *pod) look(ctx context.Context) ProxyLook {
+func (p *pod) look(ctx context.Context, _ time.Time) ProxyLook {
 	p.mu.Lock()
 	p.proxyReads = append(p.proxyReads, p.now())
 	before := p.readProxy
@@ -377,3 +382,9 @@ func (f *figures) Poll(_ time.Duration, failure string) {
 }
 
 func (f *figures) UnknownHook() { f.with(func() { f.unknown++ }) }
+
+func (p *pod) lookAtSockets(context.Context) (SocketsLook, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sockets, nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,7 @@ func TestHungSourceIsUnknownAndStopsNothing(t *testing.T) {
 		p.stopped()
 		p.pass(10 * time.Second)
 		st := p.c.Status()
-		if st.Phase != "draining" || st.App.Known || !st.Proxy.Known || *st.Proxy.AgeMS > 100 {
+		if st.Phase != "draining" || st.App.Known || !st.Proxy.Known || *st.Proxy.AgeMS > 400 {
 			t.Errorf("phase %s, app known %v, proxy %+v", st.Phase, st.App.Known, st.Proxy)
 		}
 		n := 0
@@ -60,9 +61,42 @@ func TestSourceThatHungOnceIsAskedAgainSoon(t *testing.T) {
 	})
 }
 
+// An Envoy that stood still for long, and was cheap to ask before, is asked again in time.
+func TestEnvoyThatStoodStillIsAskedAgainInTime(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.proxyLook.InFlight, p.inApp = drain.Known(1), drain.Known(1)
+		p.readProxy = func(ctx context.Context) {
+			<-time.After(time.Millisecond)
+			if p.now() > 9*time.Second && p.now() < 20*time.Second {
+				<-ctx.Done()
+			}
+		}
+		p.stopped()
+		p.pass(5 * time.Second)
+		p.set(func() { p.proxyLook.InFlight, p.inApp = drain.Known(0), drain.Known(0) })
+		p.code()
+		if v := p.verdict(); v.Outcome != "clean" {
+			t.Errorf("verdict %s after %d ms\n%s", v.Outcome, v.TotalMS, p.story())
+		}
+	})
+}
+
+// An answer that takes longer than half a second speaks for longer than that: the next one takes as long.
+func TestSlowAnswerIsNotStaleWhenItComes(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.proxyLook.Spared = 600 * time.Millisecond
+		p.readProxy = func(context.Context) { <-time.After(600 * time.Millisecond) }
+		p.stopped()
+		p.code()
+		if v := p.verdict(); v.Outcome != "clean" || v.TotalMS > 5000 {
+			t.Errorf("verdict %s after %d ms\n%s", v.Outcome, v.TotalMS, p.story())
+		}
+	})
+}
+
 func TestSlowSourceIsAskedAtTwentyTimesItsLatency(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pod) {
-		p.inApp = drain.Known(1)
+		p.proxyLook.InFlight, p.inApp = drain.Known(1), drain.Known(1)
 		p.readApp = func(context.Context) { <-time.After(50 * time.Millisecond) }
 		p.readProxy = func(context.Context) { <-time.After(10 * time.Millisecond) }
 		p.stopped()
@@ -71,7 +105,6 @@ func TestSlowSourceIsAskedAtTwentyTimesItsLatency(t *testing.T) {
 		defer p.mu.Unlock()
 		wantEvery(t, "app", p.appReads, time.Second)
 		wantEvery(t, "proxy", p.proxyReads, 200*time.Millisecond)
-		wantEvery(t, "watch", p.looks, 25*time.Millisecond)
 	})
 }
 
@@ -186,4 +219,140 @@ func TestWatchThatFailsIsSaid(t *testing.T) {
 		p.set(func() { p.inApp = drain.Known(0) })
 		p.code()
 	})
+}
+
+// What changes by itself says so, and is read at once, however rarely it is asked otherwise.
+func TestASourceThatSaysItChangedIsReadAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.appChanged = make(chan struct{}, 1)
+		p.cfg.World.Apps[0].Changed = p.appChanged
+		p.inApp = drain.Known(1)
+		p.readApp = func(context.Context) { <-time.After(50 * time.Millisecond) } // so it is asked once a second
+		p.stopped()
+		p.pass(5300 * time.Millisecond)
+		n := 0
+		p.set(func() { n, p.inApp = len(p.appReads), drain.Known(0) })
+		p.appChanged <- struct{}{}
+		p.pass(60 * time.Millisecond)
+		if st := p.c.Status(); st.App.InFlight == nil || *st.App.InFlight != 0 {
+			t.Errorf("after its word: %d readings more, app %+v", len(p.appReads)-n, st.App)
+		}
+	})
+}
+
+// While one source has something in flight the others can let nobody go: they are read rarely, until it says zero.
+func TestOnlyWhatHoldsTheDrainIsReadOften(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pod) {
+		p.proxyLook.InFlight, p.inApp = drain.Known(1), drain.Known(1)
+		p.stopped()
+		count := func() (proxy, app, watch int) {
+			p.set(func() { p.proxyReads, p.appReads, p.looks = nil, nil, nil })
+			p.pass(3 * time.Second)
+			p.set(func() { proxy, app, watch = len(p.proxyReads), len(p.appReads), len(p.looks) })
+			return proxy, app, watch
+		}
+		p.pass(3 * time.Second)
+		if proxy, app, watch := count(); proxy != 40 || app != 3 || watch != 10 {
+			t.Errorf("in 3 s the proxy was read %d times, the app %d, watched %d; want 40, 3 and 10", proxy, app, watch)
+		}
+		p.set(func() { p.proxyLook.InFlight = drain.Known(0) })
+		if proxy, app, _ := count(); proxy > 13 || app < 38 || app > 60 {
+			t.Errorf("in the 3 s after the proxy's zero it was read %d times, the app %d; want 10 and 40", proxy, app)
+		}
+		zero := p.now()
+		p.set(func() { p.inApp = drain.Known(0) })
+		p.until("stopping", p.inPhase(drain.Stopping))
+		if took := p.now() - zero; took > p.cfg.Policy.Settle+100*time.Millisecond {
+			t.Errorf("let go %v after the last zero", took)
+		}
+		p.code()
+	})
+}
+
+// A page of an app may take up to five seconds. Where it says zero, a stop ends with it, whatever the page costs; what takes longer
+// is unknown.
+func TestSlowPages(t *testing.T) {
+	for takes, want := range map[time.Duration]string{
+		900 * time.Millisecond: "clean", 1500 * time.Millisecond: "clean", 4900 * time.Millisecond: "clean", 5100 * time.Millisecond: "deadline",
+	} {
+		bubble(t, func(t *testing.T, p *pod) {
+			p.readApp = func(ctx context.Context) {
+				select {
+				case <-ctx.Done():
+				case <-time.After(takes):
+				}
+			}
+			p.start()
+			p.pass(time.Minute)
+			p.stopAll()
+			p.code()
+			if v := p.verdict(); v.Outcome != want {
+				t.Errorf("a page that takes %v: %s after %d ms\n%s", takes, v.Outcome, v.TotalMS, p.story())
+			}
+		})
+	}
+}
+
+// A page that is slow while something is in flight is asked again soon enough to see that end: an app that stood still for once says
+// little about what its page costs, and one whose page always takes seconds is still asked a few times in each stop.
+func TestSlowPagesOfABusyApp(t *testing.T) {
+	for name, slow := range map[string]func(since time.Duration) time.Duration{
+		"paused for 3 s, never read before": func(since time.Duration) time.Duration { return max(0, 3*time.Second-since) },
+		"always 800 ms":                     func(time.Duration) time.Duration { return 800 * time.Millisecond },
+		"always 2 s":                        func(time.Duration) time.Duration { return 2 * time.Second },
+	} {
+		bubble(t, func(t *testing.T, p *pod) {
+			paused := strings.HasPrefix(name, "paused")
+			var stopped atomic.Int64 // when
+			p.inApp = drain.Known(1)
+			p.readApp = func(ctx context.Context) {
+				at := time.Duration(stopped.Load())
+				wait := time.Minute // paused: not read before the stop
+				if at != 0 || !paused {
+					wait = slow(p.now() - at)
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(wait):
+				}
+			}
+			p.start()
+			p.pass(time.Minute)
+			stopped.Store(int64(p.now()))
+			p.stopAll()
+			p.pass(5 * time.Second)
+			p.set(func() { p.inApp = drain.Known(0) })
+			zero := p.now()
+			p.until("the app is let go", func() bool { return p.said("answer app") })
+			if took := p.now() - zero; took > 10*time.Second {
+				t.Errorf("%s: let go %v after its last zero", name, took)
+			}
+			p.code()
+		})
+	}
+}
+
+// An Envoy that nobody could read, from the beginning of a stop on or ever, is seen to die all the same.
+func TestEnvoyThatNobodyReadIsSeenToDie(t *testing.T) {
+	for name, before := range map[string]ProxyLook{
+		"never": {Failure: "timeout", Live: drain.Up}, "since the stop began": {InFlight: drain.Known(1), Live: drain.Up},
+	} {
+		bubble(t, func(t *testing.T, p *pod) {
+			p.inApp, p.proxyLook = drain.Known(1), before
+			p.start()
+			p.pass(5 * time.Second)
+			p.set(func() { p.proxyLook = ProxyLook{Failure: "timeout", Live: drain.Up} })
+			p.stopAll()
+			p.pass(5 * time.Second)
+			p.set(func() { p.proxyLook = ProxyLook{Failure: refused, Live: drain.Gone} })
+			died := p.now()
+			p.until("the app is let go", func() bool { return p.said("answer app") })
+			if took := p.now() - died; took > time.Second {
+				t.Errorf("%s read: the app was held for %v after the proxy's death", name, took)
+			}
+			if code := p.code(); code != 4 {
+				t.Errorf("%s read: exit code %d, want 4", name, code)
+			}
+		})
+	}
 }

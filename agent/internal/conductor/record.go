@@ -8,13 +8,22 @@ import (
 	"github.com/drain-agent/drain-agent/agent/timeline"
 )
 
+// moment is the time of what is being recorded: that of the decision where one is carried out, so that the line shows the readings on
+// which it was decided, however late a busy machine writes it.
+func (c *Conductor) moment() time.Duration {
+	if c.deciding {
+		return c.state.Now
+	}
+	return c.elapsed()
+}
+
 // record writes one event with the readings of the moment. The caller holds the lock.
 func (c *Conductor) record(e timeline.Event) {
 	if c.spoken.Load() || c.over() {
 		return // the verdict was the last word
 	}
-	s, now := &c.state, c.elapsed()
-	e.Time = time.Now()
+	s, now := &c.state, c.moment()
+	e.Time = time.Now().Add(now - c.elapsed())
 	e.ElapsedMS = (now - c.track.t0).Milliseconds()
 	if e.From == "" {
 		e.From, e.To = s.Phase.String(), s.Phase.String()
@@ -36,10 +45,14 @@ func (c *Conductor) record(e timeline.Event) {
 }
 
 // note writes an event that belongs to no decision.
-func (c *Conductor) note(text string) {
+func (c *Conductor) note(text string) { c.noteAt(timeline.LevelInfo, text) }
+
+func (c *Conductor) warn(text string) { c.noteAt(timeline.LevelWarn, text) }
+
+func (c *Conductor) noteAt(level, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.record(timeline.Event{Level: timeline.LevelInfo, Reason: text})
+	c.record(timeline.Event{Level: level, Reason: text})
 }
 
 func (c *Conductor) noteProblem(source string, err error) {

@@ -89,7 +89,7 @@ func heldFor(h drain.Hook, now time.Duration) int64 {
 	if h.Held {
 		return (now - h.Called).Milliseconds()
 	}
-	return (h.AnsweredAt - h.Called).Milliseconds()
+	return max(0, h.AnsweredAt-h.Called).Milliseconds() // who is called again is answered at once
 }
 
 func age(r drain.Reading, now time.Duration) *int64 {

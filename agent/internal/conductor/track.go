@@ -19,6 +19,7 @@ type track struct {
 	phases   map[string]time.Duration
 	last     time.Duration // when follow was called last
 	curve    timeline.Curve
+	arrivals timeline.Arrivals
 	waited   map[string]time.Duration // by reason
 	waiting  string
 	idle     drain.Count   // connections open when the first hook was answered
@@ -26,8 +27,9 @@ type track struct {
 	stopped  string        // why stopping began
 	stopping time.Duration // when it did
 	cuts     cuts
-	rung     string // of the newest proxy sample
-	asked    string // the operator's reason
+	rung     string   // of the newest proxy sample
+	asked    string   // the reason of who asked last
+	severed  []string // containers whose hook had no caller left when it was answered
 }
 
 func newTrack() track {
@@ -54,7 +56,7 @@ func (t *track) follow(c *Conductor, d drain.Decision) {
 		if !d.From.Terminating() {
 			t.trigger = c.trigger()
 		}
-		t.countArrivals(s)
+		t.countArrivals(c)
 	}
 	t.waiting = waitedFor(&c.cfg.Policy, d.Waiting)
 	if d.To == drain.Stopping && d.From != drain.Stopping {
@@ -90,6 +92,10 @@ func waitedFor(p *drain.Policy, w drain.Why) string {
 		return "proxy in flight"
 	case drain.ProxyUnknown:
 		return "proxy unreadable"
+	case drain.BytesUnderWay:
+		return "bytes under way"
+	case drain.BytesUnknown:
+		return "bytes unreadable"
 	case drain.AppBusy:
 		return p.Name(w.Who) + " in flight"
 	case drain.AppUnknown:
@@ -157,8 +163,11 @@ func (c *Conductor) conclude(d drain.Decision) {
 		Phases: map[string]int64{}, InFlightCurve: t.curve.Points(), IdleConnectionsLeft: pointer(t.idle), Score: t.score,
 		HeldLongest: t.heldLongest(), Cut: map[string]int64{}, Trigger: t.trigger, NewConnectionsAfterT0: t.came, ArrivalsAfterRelease: t.late, Reason: c.because(d.Why),
 	}
+	if load := c.state.Load; load.Known {
+		v.ArrivalsCurve, v.RequestsPerSecond = t.arrivals.Points(), &load.PerSecond
+	}
 	if t.stopped != "" && d.Verdict != drain.Aborted {
-		v.Reason, v.Cut = t.stopped, c.cut()
+		v.Reason, v.Cut = t.reason(c, d), c.cut()
 	}
 	if d.Verdict.ExitCode() != 0 {
 		v.Level = timeline.LevelError
@@ -174,6 +183,11 @@ func (c *Conductor) conclude(d drain.Decision) {
 		c.cfg.Metrics.PhaseLeft(name, spent)
 	}
 	c.cfg.Recorder.Conclude(v)
+	if c.state.Said && d.Verdict != drain.ContainerRestart {
+		if err := c.journal.ended(v.Outcome); err != nil {
+			c.record(timeline.Event{Level: timeline.LevelWarn, Reason: "an agent that is started now would tell this stop twice: " + err.Error()})
+		}
+	}
 	if c.state.Said {
 		c.code.Store(int32(c.exitCode(d.Verdict)))
 		c.spoken.Store(true)
@@ -184,14 +198,33 @@ func (c *Conductor) conclude(d drain.Decision) {
 	}
 }
 
+// reason is why stopping began, behind what spoiled it.
+func (t *track) reason(c *Conductor, d drain.Decision) string {
+	reason := t.stopped
+	if alive := c.state.Alive; alive.Code != drain.NoReason && d.Verdict == drain.Deadline {
+		reason = c.because(alive) + "; " + reason
+	}
+	if c.state.Earlier != drain.None && d.Verdict == c.state.Earlier {
+		reason = c.because(c.state.EarlyWhy) + ", in a stop that was begun anew because a hook was called again; " + reason
+	}
+	if len(t.severed) > 0 {
+		reason = "hook cut: nobody waited any more for the answer of " + strings.Join(t.severed, ", ") + "; " + reason
+	}
+	return reason
+}
+
 // countArrivals takes the best record of new connections, the listeners' own before the sockets'.
-func (t *track) countArrivals(s *drain.State) {
+func (t *track) countArrivals(c *Conductor) {
+	s := &c.state
 	for _, a := range []*drain.Arrivals{&s.Peers, &s.Conns} {
 		if a.Last.Known {
 			t.came = new(a.Count)
 		}
 	}
-	if s.Requests.Last.Known {
+	if open := c.openConns(s.Now); t.came != nil && open.Known && s.Requests.Last.Fresh(s.Now) {
+		t.arrivals.Add([4]int64{(s.Now - t.t0).Milliseconds(), s.Requests.Count, *t.came, open.N})
+	}
+	if s.Requests.Last.Known && c.cfg.World.Proxy != nil { // else only what bounds them from above is known
 		t.late = new(s.Requests.Late)
 	}
 }
@@ -211,8 +244,11 @@ func (c *Conductor) trigger() string {
 	var facts []string
 	for id := drain.ID(0); id <= drain.Stranger; id++ {
 		h := &s.Hooks[id]
-		if h.Held || h.Released || h.Would || s.Trigger.Has(id) && (int(id) >= len(p.Containers) || !p.Containers[id].Agent) {
+		switch known := int(id) < len(p.Containers); {
+		case h.Held || h.Released || h.Would:
 			facts = append(facts, "hook "+p.Name(id))
+		case known && s.Trigger.Has(id) && !p.Containers[id].Agent:
+			facts = append(facts, p.Name(id)+" leaves")
 		}
 	}
 	if s.Sigterm {

@@ -25,7 +25,6 @@ func TestOperatorsVerbsAndRefusals(t *testing.T) {
 		refused("finish")
 		refused("explode")
 		p.operate("drain")
-		refused("drain")
 		refused("finish")
 		p.operate("undrain")
 		p.stopAll()
@@ -58,6 +57,9 @@ func TestVerdictOfADeadline(t *testing.T) {
 		// The app was let go with seven and died with them; nobody could read it afterwards.
 		if v.Cut["app"] != 7 || v.Cut["proxy"] != 5 || shown(v.IdleConnectionsLeft) != "9" {
 			t.Errorf("cut %v, connections left %s", v.Cut, shown(v.IdleConnectionsLeft))
+		}
+		if v.Score == nil || *v.Score < 5 {
+			t.Errorf("score %s: five were in flight when the app was let go", shown(v.Score))
 		}
 		if v.HeldLongest != "proxy in flight" || v.Trigger != "hook app, hook proxy" {
 			t.Errorf("held longest by %q, trigger %q", v.HeldLongest, v.Trigger)

@@ -127,7 +127,7 @@ func TestWatchdogEndsAnAgentThatHangsAfterSigterm(t *testing.T) {
 func TestWatchdogOfAJobEndsWithZero(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pod) {
 		p.blind()
-		p.cfg.Policy.ExitWith = app
+		p.cfg.Policy.ExitWith = drain.Set(0).With(app)
 		free := p.hang("hold app")
 		p.start()
 		<-p.hook("app")

@@ -5,12 +5,11 @@ import "math/bits"
 // serving waits for a first fact, and for the end of the container whose end is ours.
 func (s *State) serving(p *Policy, d *Decision) {
 	switch {
-	case p.ExitWith != Nobody && s.died(p.ExitWith):
-		s.want(Quit)
-		s.conclude(p, Clean, Why{Code: Ended, Who: p.ExitWith}, d)
+	case s.allEnded(p):
+		s.conclude(p, Clean, Why{Code: Ended}, d)
 	case s.facts(p) != 0:
 		s.confirm(d)
-	case s.Operated:
+	case s.Wanted != 0:
 		s.want(FailHealth)
 		s.enter(Maintenance, Why{Code: AskedToDrain}, d)
 	default:
@@ -22,13 +21,25 @@ func (s *State) maintenance(p *Policy, d *Decision) {
 	switch {
 	case s.facts(p) != 0:
 		s.confirm(d)
-	case !s.Operated:
+	case s.allEnded(p):
+		s.conclude(p, Clean, Why{Code: Ended}, d)
+	case s.Wanted == 0:
 		s.undo()
 		d.Verdict = MaintenanceEnded
 		s.rest(Why{Code: AskedToUndrain}, d)
 	default:
 		s.lookNowAndThen(p, d)
 	}
+}
+
+// allEnded reports whether every container with whose end we end has ended.
+func (s *State) allEnded(p *Policy) bool {
+	for i := range p.Containers {
+		if p.ExitWith.Has(ID(i)) && !s.died(p, ID(i)) {
+			return false
+		}
+	}
+	return p.ExitWith != 0
 }
 
 func (s *State) lookNowAndThen(p *Policy, d *Decision) {
@@ -57,6 +68,10 @@ func (s *State) confirming(p *Policy, d *Decision) {
 		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
 	case s.Now < s.T0+p.confirmWindow() && s.Hard == 0:
 		d.Waiting = Why{Code: OneFact, Who: lowest(held)}
+	case s.Sigterm && s.Hard == 0 && s.Now < s.T0+p.lateHooks():
+		d.Waiting = Why{Code: OwnSignal}
+	case s.Sigterm && s.Past:
+		s.conclude(p, ContainerRestart, Why{Code: AlreadyTold}, d)
 	case s.Sigterm:
 		s.conclude(p, ContainerRestart, Why{Code: OwnSignal}, d)
 	case bits.OnesCount32(uint32(p.Hooks)) == 1 && s.facts(p) == p.Hooks:
@@ -112,15 +127,18 @@ func (s *State) rest(why Why, d *Decision) {
 	}
 	s.T0, s.Trigger, s.Draining0, s.Hard = 0, 0, 0, 0
 	s.Authentic, s.Lone, s.Finish, s.LetGo = s.Sigterm, false, false, false
-	s.Stage, s.StageAt, s.StageEnd, s.Ending = 0, 0, 0, None
+	s.Stage, s.StageAt, s.StageEnd, s.Ending, s.Alive = 0, 0, 0, None, Why{}
 	s.Load = Load{}
 	s.Conns.restart()
 	s.Peers.restart()
 	s.Requests.restart()
-	if s.Operated {
+	switch {
+	case s.Wanted != 0:
 		s.want(FailHealth)
 		s.enter(Maintenance, why, d)
-	} else {
+	case (s.Want|s.Done)&FailHealth != 0: // nobody wants it any more: to be undone there
+		s.enter(Maintenance, why, d)
+	default:
 		s.enter(Serving, why, d)
 	}
 }

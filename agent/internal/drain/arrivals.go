@@ -10,7 +10,13 @@ type Arrivals struct {
 	Count   int64         // arrivals since T0
 	Late    int64         // arrivals after the first hook was answered
 	allowed float64       // background arrivals that may come unnoticed
+
+	Bare   int64         // new connections that have brought no request yet
+	BareAt time.Duration // when the newest of them was seen
 }
+
+// together is how far apart the looks at a connection and at its first request may lie.
+const together = time.Second
 
 // burst is how many known probes and scrapes may arrive in one burst without counting as traffic.
 func burst(p *Policy) float64 { return 2 + p.Background }
@@ -35,17 +41,42 @@ func (a *Arrivals) see(p *Policy, s *State, r Reading) {
 		a.allowed = min(a.allowed-float64(known), burst(p))
 		came -= known
 	}
-	if came > 0 {
+	switch {
+	case came <= 0:
+	case a == &s.Requests || !s.requestsTell() || s.Requests.LastAt+together >= r.At:
 		a.arrived(p, s, r.At, came)
+	default:
+		a.Bare, a.BareAt = came, r.At
+	}
+}
+
+// requestsTell reports whether a connection that brings no request is known to be none of a client: a TCP check, a port scan.
+func (s *State) requestsTell() bool {
+	return s.Facts.Known && s.Facts.Requests && s.Requests.Last.Fresh(s.Now)
+}
+
+// claim counts the connections that a request came on after all.
+func (a *Arrivals) claim(p *Policy, s *State, at time.Duration) {
+	if a.Bare > 0 && at-a.BareAt <= together {
+		a.arrived(p, s, at, a.Bare)
+		a.Bare = 0
 	}
 }
 
 // seeRequests takes a new reading of the request counter. A request that came while every look at the sockets found no connection
 // came on one that was opened and closed between two looks: a new connection all the same.
 func (s *State) seeRequests(p *Policy, r Reading) {
+	if s.Phase == Serving || s.Phase == Maintenance {
+		s.Idle.see(r)
+	}
 	before := s.Requests.Last.At
 	s.Requests.see(p, s, r)
-	if s.Requests.Last.At > before && s.Requests.LastAt == r.At && s.Empty && s.EmptySince <= before && s.Sockets.Conns.Fresh(s.Now) {
+	if s.Requests.Last.At <= before || s.Requests.LastAt != r.At {
+		return
+	}
+	s.Conns.claim(p, s, r.At)
+	s.Peers.claim(p, s, r.At)
+	if s.Empty && s.EmptySince <= before && s.Sockets.Conns.Fresh(s.Now) {
 		s.Peers.arrived(p, s, r.At, 1)
 	}
 }
@@ -80,7 +111,7 @@ func (a *Arrivals) silence(since time.Duration) time.Duration {
 }
 
 // restart forgets what belongs to an earlier stop, not what is known of the silence.
-func (a *Arrivals) restart() { a.Gap, a.Count, a.Late = 0, 0, 0 }
+func (a *Arrivals) restart() { a.Gap, a.Count, a.Late, a.Bare = 0, 0, 0, 0 }
 
 // IdleRate measures the request rate between two looks in serving.
 type IdleRate struct {
@@ -114,14 +145,16 @@ func (i *IdleRate) next(p *Policy, now time.Duration) {
 
 // Load is the traffic as it was when the stop began: what the stopping score judges by.
 type Load struct {
-	Taken     bool
+	Requests  Reading // the request counter at the first look after T0
 	PerSecond float64 // requests per second, without the background
 	Known     bool
 	Conns     int64 // connections open then
 	ConnsOK   bool
 }
 
-// takeLoad fixes the rates at the first sample after T0: the higher of the mean over Envoy's life and the last idle sample.
+// takeLoad fixes the rate at the first look after T0: the higher of the mean over Envoy's life until then and the last idle
+// sample. Envoy's age may be told after that look. It comes in whole seconds: an Envoy of age 0 that has answered requests gets a
+// rate so high that the silence alone decides; one that has answered none has the rate 0 at any age.
 func (s *State) takeLoad(p *Policy) {
 	if s.Phase == Serving || s.Phase == Maintenance {
 		return
@@ -129,21 +162,40 @@ func (s *State) takeLoad(p *Policy) {
 	if open := s.openConns(); !s.Load.ConnsOK && open.Known && open.At >= s.T0 {
 		s.Load.Conns, s.Load.ConnsOK = open.N, true
 	}
-	if s.Load.Taken {
+	first := &s.Load.Requests
+	r := s.Proxy.Requests
+	if p.Direct() {
+		r = s.Sockets.Data
+	}
+	if !first.Known && r.Known && r.At >= s.T0 {
+		*first = r
+	}
+	if s.Load.Known || !first.Known || !p.Direct() && !s.Facts.Known && !s.Idle.Known {
 		return
 	}
-	requests := s.Proxy.Requests
-	if !requests.Known || requests.At < s.T0 {
-		return
+	s.Load.Known = true
+	age := first.At // without Envoy they are counted since we started
+	if !p.Direct() {
+		age += s.Facts.Uptime - s.FactsAt
 	}
-	s.Load.Taken = true
-	if uptime := s.Facts.Uptime + s.Now - s.FactsAt; s.Facts.Known && uptime > 0 {
-		s.Load.PerSecond, s.Load.Known = float64(requests.N)/uptime.Seconds(), true
+	if s.Facts.Known || p.Direct() {
+		s.Load.PerSecond = float64(first.N) / max(age, time.Millisecond).Seconds()
 	}
-	if s.Idle.Known {
-		s.Load.PerSecond, s.Load.Known = max(s.Load.PerSecond, s.Idle.PerSecond), true
+	s.Load.PerSecond = max(0, max(s.Load.PerSecond, s.Idle.PerSecond)-p.Background)
+}
+
+// steady is how many requests in 1000 s go on coming as they did before the stop; 0 when they do not, or when they were many. Clients
+// move away: what comes on at the same rate may well be probes and scrapes.
+func (s *State) steady() int64 {
+	before, last, first := s.Load.PerSecond, s.Requests.Last, s.Load.Requests
+	span := (last.At - first.At).Seconds()
+	if !s.Load.Known || before > 10 || span < 3 {
+		return 0
 	}
-	s.Load.PerSecond = max(0, s.Load.PerSecond-p.Background)
+	if now := float64(last.N-first.N) / span; now == 0 || now < before/2 || now > 2*before {
+		return 0
+	}
+	return int64(before * 1000)
 }
 
 // openConns is the best count of open inbound connections: the listeners' own, else the sockets'.

@@ -27,10 +27,17 @@ func (p *Policy) Budget() Budget {
 // confirmWindow is how long one fact waits for a second one: a grace period may be over before.
 func (p *Policy) confirmWindow() time.Duration { return min(p.ConfirmWindow, p.Budget().Hard) }
 
+// lateHooks is how long our own SIGTERM alone waits: exec hooks of regular containers may need longer than confirm-window to begin.
+func (p *Policy) lateHooks() time.Duration {
+	return min(p.ConfirmWindow+400*time.Millisecond, p.Budget().Hard)
+}
+
 // shares is the sum of the stages' stop shares; a stage needs the longest of its containers'.
-func (p *Policy) shares() time.Duration {
+func (p *Policy) shares() time.Duration { return p.sharesAfter(-1) }
+
+func (p *Policy) sharesAfter(stage int) time.Duration {
 	var sum time.Duration
-	for k := range p.Stages() {
+	for k, stages := stage+1, p.Stages(); k < stages; k++ {
 		sum += p.share(k)
 	}
 	return sum

@@ -50,7 +50,7 @@ type Decision struct {
 	Release  Set           // hooks to answer now
 	Would    Set           // observe mode: hooks that would have been answered now
 	Do       Actions       // to be carried out in order; an attempt that fails is asked for again
-	Fast     bool          // read all sources at the polling period
+	Looks    Looks         // how often to read each source from now on
 	Sample   bool          // read all sources once
 	Wake     time.Duration // call Step with a Tick at this time if nothing comes before; Never only with Exit
 	Verdict  Outcome       // not None: this drain is over; write its verdict
@@ -90,6 +90,8 @@ const (
 	InMaintenance
 	ProxyBusy
 	ProxyUnknown
+	BytesUnderWay
+	BytesUnknown
 	AppBusy
 	AppUnknown
 	Propagating
@@ -99,6 +101,7 @@ const (
 	SettledZero
 	QuietMaxOver
 	SettleTime
+	SettledUncounted
 	DrainMaxOver
 	BudgetOver
 	GraceOver
@@ -106,6 +109,7 @@ const (
 	AppGone
 	StageGone
 	StageCapped
+	EndUnseen
 	StageUncalled
 	StageOutlives
 	WaitingForEnd
@@ -116,4 +120,5 @@ const (
 	NeverSignalled
 	CalledAgain
 	Ended
+	AlreadyTold
 )

@@ -9,24 +9,25 @@
 // A test compares this table with what the code does.
 //
 //	from         to           when
-//	serving      confirming   one fact: a hook, or our own SIGTERM
-//	serving      maintenance  an operator's drain
-//	serving      finished     the container that --exit-with names has ended
-//	confirming   announcing   a fact of a second container; or the only hook there is
+//	serving      confirming   one stop signal: a hook, or our own SIGTERM
+//	serving      maintenance  somebody wants it: an operator, the drain file, an earlier agent's journal
+//	serving      finished     the containers that --exit-with names have ended
+//	confirming   announcing   a stop signal of a second container; or the only hook there is
 //	confirming   draining     the same in maintenance
-//	confirming   holding      no second fact within confirm-window
+//	confirming   holding      no second stop signal within confirm-window
 //	confirming   finished     it was our own SIGTERM alone: the agent is being restarted
 //	confirming   serving      an operator's finish
 //	confirming   maintenance  the same in maintenance
 //	holding      serving      nothing in flight, restart-max over, container gone, or an operator's finish
 //	holding      maintenance  the same in maintenance
-//	holding      announcing   a fact of a second container
+//	holding      announcing   a stop signal of a second container
 //	holding      draining     the same in maintenance
-//	maintenance  serving      an operator's undrain
-//	maintenance  confirming   one fact
+//	maintenance  serving      nobody wants maintenance any more
+//	maintenance  confirming   one stop signal
+//	maintenance  finished     the containers that --exit-with names have ended
 //	announcing   draining     no new connection for quiet-min, or announce-max over
 //	announcing   stopping     proxy or app died, deadline, finish
-//	draining     settling     every configured source reads zero and nobody sends any more
+//	draining     settling     nothing is waited for any more: the table Waits
 //	draining     stopping     drain-max, deadline, proxy or app died, finish
 //	settling     draining     traffic came back, or a source became unknown
 //	settling     stopping     zero held for the settle time; or as from draining
@@ -41,7 +42,13 @@
 // Unknown is never zero: a configured source that cannot be read, or whose reading is stale, holds the drain until the deadline.
 // It stops counting only when its process was seen to be gone twice in a row.
 //
-// No irreversible step on one fact: a stop needs facts of two containers, and drain_listeners needs SIGTERM or the token besides.
+// Waits have ranks, in one table, [Waits]: requests and bytes outrank propagation, which outranks the silence of new connections and the
+// score of idle ones. What ends a wait never shortens one of a higher rank; only the budget ends all of them.
+//
+// Who wants maintenance is a set, [Intents]: each member is undone by its owner only. In observe mode nothing is done to anybody.
+//
+// No irreversible step on one stop signal: a stop needs those of two containers, our own SIGTERM and a container that leaves with it
+// counted, and drain_listeners needs SIGTERM or the token besides.
 // The drain of Envoy's owner, where it has one, comes with drain_listeners, at the latest when the proxy's hook is to be answered and
 // the app was let go and leaves: the answer waits for it, half a second at most.
 //

@@ -29,7 +29,7 @@ func TestHandOver(t *testing.T) {
 				w.live[app] = Leaving
 				w.run(60*sec, nil)
 			},
-			want: []string{"answer app", "do handover", "answer proxy", "verdict clean"},
+			want: []string{"answer app", "do handover", "answer proxy", "verdict deadline"},
 		},
 		"nothing proves a stop: the owner is left alone": {
 			play: func(w *world) {
@@ -49,7 +49,7 @@ func TestHandOver(t *testing.T) {
 				w.stop()
 				w.run(60*sec, nil)
 			},
-			want: []string{"11.700s  answer app", "12.050s  do handover", "12.550s  answer proxy", "verdict clean"},
+			want: []string{"11.700s  answer app", "12.100s  do handover", "12.600s  answer proxy", "verdict clean"},
 		},
 		"an owner that refuses costs nothing": {
 			play: func(w *world) {
@@ -59,7 +59,7 @@ func TestHandOver(t *testing.T) {
 				w.stop()
 				w.run(60*sec, nil)
 			},
-			want: []string{"12.050s  do handover", "12.050s  answer proxy", "verdict clean"},
+			want: []string{"12.100s  do handover", "12.100s  answer proxy", "verdict clean"},
 		},
 		"an owner that refuses keeps nothing else from being done": {
 			policy: func(p *Policy) { p.Hooks, p.QuitProxy = 0b011, true },
@@ -99,7 +99,7 @@ func TestHandOver(t *testing.T) {
 				w.stop()
 				w.run(60*sec, nil)
 			},
-			want: []string{"12.050s  do handover", "12.550s  answer proxy", "12.550s  answer agent"},
+			want: []string{"12.100s  do handover", "12.600s  answer proxy", "12.600s  answer agent"},
 		},
 		"an owner without a drain is not called": {
 			play: func(w *world) { w.run(10*sec, nil); w.stop(); w.run(60*sec, nil) },

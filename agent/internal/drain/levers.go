@@ -5,9 +5,6 @@ import "time"
 // pullLevers chooses how Envoy is told to drain. What cannot be undone needs a fact that nobody can forge; a gradual strategy
 // with a window longer than what is left would tell almost nobody in time, so the reversible lever joins it.
 func (s *State) pullLevers(p *Policy) {
-	if p.Observe {
-		return
-	}
 	if p.AppDrain {
 		s.want(TellApp)
 	}
@@ -41,10 +38,13 @@ func (s *State) want(a Actions) {
 
 // undo takes back what can be taken back.
 func (s *State) undo() {
-	if (s.Want|s.Asked|s.Done)&FailHealth != 0 && !s.Operated {
+	if (s.Want|s.Asked|s.Done)&FailHealth != 0 && s.Wanted == 0 {
 		s.want(PassHealth)
 	}
 	s.Want &^= TellApp | Quit | DrainInbound | HandOver
+	for id := range s.Hooks {
+		s.Hooks[id].Told = s.told(ID(id))
+	}
 	s.Done &^= TellApp
 	s.HandAt = 0
 }
@@ -72,14 +72,26 @@ func (s *State) handingOver(p *Policy) bool {
 
 // order asks for every action that is wanted and neither under way nor in force; what failed rests first. Without Envoy's admin only the app can be told.
 func (s *State) order(p *Policy, d *Decision) {
-	if !p.ProxyAdmin {
+	switch {
+	case p.Observe:
+		s.Want = 0 // the one place where observe mode says no
+	case !p.ProxyAdmin:
 		s.Want &= TellApp
 	}
 	d.Do = s.Want &^ s.Asked &^ s.Done
 	if s.Now < s.RetryAt {
 		d.Do &^= s.Failed
 	}
+	if s.LetGo {
+		d.Do &^= TellApp // SIGTERM tells it: a port that closes now closes for that
+	}
+	if s.Wanted == 0 && !s.Phase.Terminating() {
+		d.Do &^= FailHealth // who wanted it no longer does: not tried again, and undone where it may have worked
+	}
 	s.Asked |= d.Do
+	if d.Do&TellApp != 0 {
+		s.ToldAt = s.Now
+	}
 }
 
 func (s *State) acted(in Input) {

@@ -4,8 +4,8 @@ import "time"
 
 // Limits of a pod as the core sees it. Fixed, so that a State is a plain value.
 const (
-	MaxContainers = 8
-	MaxSources    = 8
+	MaxContainers = 16
+	MaxSources    = 16
 	Stranger      = ID(MaxContainers) // stands for every hook name that the configuration does not know
 	Nobody        = ID(0xff)
 )
@@ -22,6 +22,7 @@ type Container struct {
 	Outlives bool          // it ends after us: never wait for its end
 	Agent    bool
 	Proxy    bool
+	Worker   bool // it pulls its work: SIGTERM tells it to stop, and only its end says that it has
 }
 
 // FailReadiness says when readiness fails on a pod stop.
@@ -38,13 +39,14 @@ const (
 type Policy struct {
 	Containers []Container // at most MaxContainers
 	Sources    []ID        // the container that each configured app source counts for; at most MaxSources
+	Pushed     uint32      // one bit for each source that is cheap to ask and says itself when it changes
 	Hooks      Set         // containers that have a hook
 
 	ProxyAdmin bool // Envoy's admin is configured
 	AppDrain   bool // the app wants to be told when draining begins
 	QuitProxy  bool // quit Envoy at the end
 	Observe    bool // do nothing, answer hooks as the user's sleeps did, say what we would have done
-	ExitWith   ID   // Nobody, or the container with whose end the agent quits the proxy and exits
+	ExitWith   Set  // the containers with whose end, all of them, the agent quits the proxy and exits
 
 	Grace, Margin                time.Duration
 	ConfirmWindow, RestartMax    time.Duration
@@ -66,7 +68,7 @@ func Defaults() Policy {
 			{Name: "proxy", Stage: 1, Stop: 2 * time.Second, Proxy: true},
 			{Name: "agent", Stage: -1, Agent: true},
 		},
-		Sources: []ID{0}, Hooks: 0b111, ProxyAdmin: true, ExitWith: Nobody,
+		Sources: []ID{0}, Hooks: 0b111, ProxyAdmin: true,
 		Grace: 30 * time.Second, Margin: 2 * time.Second,
 		ConfirmWindow: time.Second, RestartMax: 2 * time.Second,
 		Propagation: 1500 * time.Millisecond, AnnounceMax: 2 * time.Second,
@@ -100,6 +102,10 @@ func (p *Policy) Agent() ID { return p.find(func(c *Container) bool { return c.A
 // Proxy returns the container of the Envoy, or Nobody.
 func (p *Policy) Proxy() ID { return p.find(func(c *Container) bool { return c.Proxy }) }
 
+// Direct reports whether clients come straight to the containers: the sockets at their ports are the clients' own. Behind an Envoy that
+// cannot be read they are that Envoy's pool, which says nothing of its clients.
+func (p *Policy) Direct() bool { return !p.ProxyAdmin && p.Proxy() == Nobody }
+
 func (p *Policy) find(is func(*Container) bool) ID {
 	for i := range p.Containers {
 		if is(&p.Containers[i]) {
@@ -107,6 +113,10 @@ func (p *Policy) find(is func(*Container) bool) ID {
 		}
 	}
 	return Nobody
+}
+
+func (p *Policy) worker(id ID) bool {
+	return int(id) < len(p.Containers) && p.Containers[id].Worker
 }
 
 // stage is the stage with which the container's hook is answered: strangers go with the first.

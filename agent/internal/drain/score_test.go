@@ -26,16 +26,16 @@ type pool struct {
 var pools = []pool{
 	{name: "no connections", loss: 0, atMost: 1800 * ms},
 	{name: "300 never used again", conns: 300, loss: 0, atMost: 1800 * ms},
-	{name: "5 at 30 s, periodic", conns: 5, reuse: 30 * sec, loss: 0.05, atMost: 16 * sec},
+	{name: "5 at 30 s, periodic", conns: 5, reuse: 30 * sec, loss: 0.05, atMost: 17 * sec},
 	{name: "10 at 1 s, periodic", conns: 10, reuse: sec, loss: 0.02, atMost: 4 * sec},
 	{name: "10 at 1 s, Poisson", conns: 10, reuse: sec, poisson: true, loss: 0.05, atMost: 8 * sec},
 	{name: "50 at 5 s, periodic", conns: 50, reuse: 5 * sec, loss: 0.05, atMost: 8 * sec},
-	{name: "50 at 5 s, Poisson", conns: 50, reuse: 5 * sec, poisson: true, loss: 0.2, atMost: 16 * sec},
+	{name: "50 at 5 s, Poisson", conns: 50, reuse: 5 * sec, poisson: true, loss: 0.2, atMost: 17 * sec},
 	{name: "100 at 3 s, periodic", conns: 100, reuse: 3 * sec, loss: 0.05, atMost: 6 * sec},
-	{name: "100 at 10 s in bursts", conns: 100, reuse: 10 * sec, burst: true, loss: 0.05, atMost: 16 * sec},
+	{name: "100 at 10 s in bursts", conns: 100, reuse: 10 * sec, burst: true, loss: 0.05, atMost: 17 * sec},
 	{name: "300 at 10 s, periodic", conns: 300, reuse: 10 * sec, loss: 0.05, atMost: 13 * sec},
-	{name: "300 at 10 s, Poisson", conns: 300, reuse: 10 * sec, poisson: true, loss: 1.5, atMost: 16 * sec},
-	{name: "1000 at 60 s, periodic", conns: 1000, reuse: 60 * sec, loss: 5, atMost: 16 * sec},
+	{name: "300 at 10 s, Poisson", conns: 300, reuse: 10 * sec, poisson: true, loss: 1.5, atMost: 17 * sec},
+	{name: "1000 at 60 s, periodic", conns: 1000, reuse: 60 * sec, loss: 5, atMost: 17 * sec},
 	{name: "balancer 4 s late", lateBy: 4 * sec, loss: 0.1, atMost: 9 * sec},
 }
 
@@ -183,6 +183,7 @@ func TestScore(t *testing.T) {
 		load    Load
 		open    Reading
 		silence time.Duration
+		streams Count // in flight, other than none
 		known   bool
 		want    float64
 	}{
@@ -191,13 +192,18 @@ func TestScore(t *testing.T) {
 		"silence bounds it":        {load: Load{Known: true, PerSecond: 30, Conns: 300, ConnsOK: true}, open: fresh(300), silence: 10 * sec, known: true, want: 0.02},
 		"only what is still open":  {load: Load{Known: true, PerSecond: 0.5, Conns: 10, ConnsOK: true}, open: fresh(1), silence: 100 * ms, known: true, want: 0.01},
 		"open unknown: all of it":  {load: Load{Known: true, PerSecond: 0.5, Conns: 10, ConnsOK: true}, silence: 100 * ms, known: true, want: 0.1},
+		"streams in flight":        {load: Load{Known: true, PerSecond: 0.5, Conns: 10, ConnsOK: true}, open: fresh(10), silence: 100 * ms, streams: Known(5), known: true, want: 5.1},
+		"in flight unknown":        {load: Load{Known: true, PerSecond: 0.5, Conns: 10, ConnsOK: true}, open: fresh(10), streams: Count{N: 5}},
 		"nobody can tell the rate": {load: Load{Conns: 10, ConnsOK: true}, open: fresh(10)},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			p := Defaults()
 			s := State{Now: 100 * sec, Load: tt.load}
-			s.Proxy.Conns = tt.open
+			s.Proxy.Conns, s.Proxy.InFlight = tt.open, fresh(0)
+			if tt.streams != (Count{}) {
+				s.Proxy.InFlight.Count = tt.streams
+			}
 			s.Requests = Arrivals{Last: fresh(7), LastAt: s.Now - tt.silence}
 			got, known := Score(&p, &s)
 			if known != tt.known || known && (got < tt.want-1e-9 || got > tt.want+1e-9) {

@@ -21,7 +21,8 @@ func Step(p *Policy, s State, in Input) (State, Decision) {
 		if p.Observe {
 			s.answerSleepers(p, &d)
 		} else {
-			s.answerDead(&d)
+			s.answerWorkers(p, &d)
+			s.answerDead(p, &d)
 		}
 	}
 	if !s.Said {
@@ -31,7 +32,7 @@ func Step(p *Policy, s State, in Input) (State, Decision) {
 		s.end(p, &d)
 	}
 	d.To = s.Phase
-	d.Fast = s.Phase != Serving && s.Phase != Maintenance && !s.Over
+	d.Looks = s.looks(p, d.Waiting)
 	d.Wake = s.wake(p, &d)
 	return s, d
 }
@@ -46,18 +47,29 @@ func (s *State) take(p *Policy, in Input) {
 		s.terminated(p)
 	case ProxySampled:
 		s.Proxy = in.Proxy
+		s.seeOwnBytes(in.Proxy.Bytes)
 		s.Conns.see(p, s, in.Proxy.NewConns)
 		s.seeRequests(p, in.Proxy.Requests)
-		if s.Phase == Serving || s.Phase == Maintenance {
-			s.Idle.see(in.Proxy.Requests)
-		}
 		s.takeLoad(p)
 	case SocketsSampled:
 		s.seeSockets(p, in.Sockets)
+		if p.Direct() {
+			s.seeRequests(p, in.Sockets.Data)
+		}
 		s.takeLoad(p)
 	case AppSampled:
 		if in.Source < MaxSources {
 			s.Sources[in.Source] = in.InFlight
+			s.Closed &^= 1 << in.Source
+			if in.Closed {
+				s.Closed |= 1 << in.Source
+			}
+			if in.InFlight.Known {
+				s.Busy &^= 1 << in.Source
+				if in.InFlight.N != 0 {
+					s.Busy |= 1 << in.Source
+				}
+			}
 		}
 	case Seen:
 		s.seen(p, in)
@@ -70,9 +82,9 @@ func (s *State) take(p *Policy, in Input) {
 	case Acted:
 		s.acted(in)
 	case AskedDrain:
-		s.Operated = s.Operated || s.Phase == Serving
+		s.Wanted = s.Wanted.With(in.By)
 	case AskedUndrain:
-		s.Operated = s.Operated && s.Phase != Maintenance
+		s.Wanted = s.Wanted.Without(in.By)
 	case AskedFinish:
 		s.Finish = s.Phase != Serving && s.Phase != Maintenance
 	case Restored:
@@ -110,6 +122,11 @@ func (s *State) seen(p *Policy, in Input) {
 	h.Live, h.LiveAt = in.Live, in.At
 	if in.Live == Up || in.Live == Leaving {
 		h.SeenUp, h.UpAt = true, in.At
+		if in.Live == Up {
+			h.OpenAt = in.At
+			h.Told = h.Told && s.Phase != Serving && s.Phase != Maintenance
+		}
+		s.Past = s.Past && (in.Container == p.Proxy() || in.Container == p.Agent())
 	}
 	if p.Observe && h.Released && in.Live >= Leaving {
 		s.LetGo = true // now requests are lost; a proxy's hook may have been answered long before it is told to stop
@@ -117,10 +134,9 @@ func (s *State) seen(p *Policy, in Input) {
 }
 
 func (s *State) restore(j Journal) {
-	switch {
-	case j.Maintenance:
-		s.Operated = true
-	case j.HealthFailed:
+	s.Wanted |= j.Wanted
+	s.Past = s.Past || j.Ended
+	if j.HealthFailed && s.Wanted == 0 {
 		s.want(PassHealth)
 	}
 }
@@ -157,20 +173,42 @@ func (s *State) enter(to Phase, why Why, d *Decision) {
 func (s *State) answer(d *Decision, who Set) {
 	for id := ID(0); id <= Stranger; id++ {
 		if h := &s.Hooks[id]; who.Has(id) && h.Held {
-			h.Held, h.Released, h.AnsweredAt = false, true, s.Now
+			if !h.Released {
+				h.AnsweredAt, h.Open = s.Now, s.stillOpen(h)
+				if h.Live != Gone { // else it lets nobody go
+					h.LetGoAt = s.Now
+				}
+			}
+			h.Held, h.Released = false, true
 			d.Release = d.Release.With(id)
 		}
 	}
 }
 
 // answerDead answers the hooks of containers that have ended: nobody is left to be held.
-func (s *State) answerDead(d *Decision) {
+func (s *State) answerDead(p *Policy, d *Decision) {
 	if !s.Phase.Terminating() {
 		return
 	}
 	for id := ID(0); id <= Stranger; id++ {
-		if s.Hooks[id].Held && s.gone(id) {
+		if s.Hooks[id].Held && s.dead(p, id) {
+			if d.Why.Code == NoReason { // else the change of phase is the reason
+				d.Why = Why{Code: StageGone, Who: id}
+			}
 			s.answer(d, Set(0).With(id))
+		}
+	}
+}
+
+// answerWorkers answers the hooks of containers that pull their work as soon as the pod stop is sure: nothing but SIGTERM tells them to
+// take no more of it.
+func (s *State) answerWorkers(p *Policy, d *Decision) {
+	if !s.Phase.Terminating() {
+		return
+	}
+	for i := range p.Containers {
+		if p.Containers[i].Worker && s.Hooks[i].Held && s.Now >= s.T0+p.confirmWindow() {
+			s.answer(d, Set(0).With(ID(i)))
 		}
 	}
 }

@@ -10,7 +10,10 @@ func (s *State) beginStop(p *Policy, why Why, d *Decision) {
 	s.T0 = s.firstFact()
 	s.Trigger = s.facts(p)
 	s.Finish = false
-	if s.Operated {
+	if s.T0 > s.EarlyT0+p.Grace+p.AbortAfter { // a pod that was really being stopped then is dead by now
+		s.Earlier = None
+	}
+	if s.Wanted != 0 {
 		s.beginDraining(p, Why{Code: InMaintenance}, d)
 		return
 	}
@@ -44,16 +47,13 @@ func (s *State) draining(p *Policy, d *Decision) {
 	if s.urgent(p, d) {
 		return
 	}
-	if busy, ok := s.zero(p, 0); !ok {
-		d.Waiting = busy
-		return
-	}
-	why, ok := s.quiet(p)
+	why, ok := s.done(p, 0)
 	if !ok {
 		d.Waiting = why
 		return
 	}
 	s.enter(Settling, why, d)
+	d.Sample = true // what is read rarely, because it is expensive, would not be read again in time
 }
 
 // settling proves that zero stays zero, with a reading of every source taken since.
@@ -61,24 +61,20 @@ func (s *State) settling(p *Policy, d *Decision) {
 	if s.urgent(p, d) {
 		return
 	}
-	busy, zero := s.zero(p, 0)
-	sends, quiet := s.quiet(p)
+	why, still := s.done(p, 0)
+	fresh, settled := s.done(p, s.Since)
 	switch {
-	case !zero:
-		s.enter(Draining, busy, d)
-	case !quiet:
-		s.enter(Draining, sends, d)
+	case !still:
+		s.enter(Draining, why, d)
 	case s.Now < s.Since+p.Settle:
 		d.Waiting = Why{Code: SettleTime, For: p.Settle}
+	case !settled:
+		d.Waiting = fresh
+	case !s.bytesKnown(p):
+		s.beginStopping(p, Clean, Why{Code: SettledUncounted, For: p.Settle}, d)
+	case why.Code == QuietMaxOver && why.N > 0: // what held it may be probes, and has a flag
+		s.beginStopping(p, Clean, why, d)
 	default:
-		if why, ok := s.zero(p, s.Since); !ok {
-			d.Waiting = why
-			return
-		}
-		if conns := s.newConns(); conns != nil && conns.Last.At < s.Since {
-			d.Waiting = Why{Code: NewConnectionsCome, For: p.QuietMin}
-			return
-		}
 		s.beginStopping(p, Clean, Why{Code: SettleTime, For: p.Settle}, d)
 	}
 }
@@ -91,9 +87,9 @@ func (s *State) urgent(p *Policy, d *Decision) bool {
 		s.beginStopping(p, FinishedByOperator, Why{Code: AskedToFinish}, d)
 	case s.Hard != 0:
 		s.beginStopping(p, Deadline, Why{Code: GraceOver, For: s.Now - s.T0}, d)
-	case s.died(proxy):
+	case s.died(p, proxy):
 		s.beginStopping(p, ProxyDied, Why{Code: ProxyGone}, d)
-	case s.appDied(p) != Nobody:
+	case s.appDied(p) != Nobody && !s.proxyInDoubt(p, s.appDied(p)):
 		s.beginStopping(p, AppDied, Why{Code: AppGone, Who: s.appDied(p)}, d)
 	case s.Now >= s.T0+b.Stop:
 		s.beginStopping(p, Deadline, Why{Code: BudgetOver, For: b.Stop}, d)
@@ -113,19 +109,38 @@ func (s *State) appDied(p *Policy) ID {
 		if c.Agent || c.Proxy || !p.Hooks.Has(id) && !p.counted(id) {
 			continue
 		}
-		if !s.gone(id) {
+		if !s.dead(p, id) {
 			return Nobody
 		}
-		if s.died(id) {
+		if s.died(p, id) {
 			last = id
 		}
 	}
 	return last
 }
 
+// blameAfter is how long the end of an app waits for a look at the proxy.
+const blameAfter = 500 * time.Millisecond
+
+// proxyInDoubt reports whether the proxy may have ended before this app: it was not seen to be there since. Who carries the hooks of
+// others, as Istio's agent does, takes them along: kubelet then stops an app that only seems to have died.
+func (s *State) proxyInDoubt(p *Policy, app ID) bool {
+	proxy := p.Proxy()
+	if proxy == Nobody || !s.Hooks[proxy].SeenUp {
+		return false
+	}
+	ended := s.Hooks[app].GoneSince
+	return s.Hooks[proxy].UpAt <= ended && s.Now < ended+blameAfter
+}
+
 // workerDied reports whether a container whose work is counted ended before it was let go.
 func (s *State) workerDied(p *Policy) bool {
-	return slices.ContainsFunc(p.Sources, s.died)
+	for _, who := range p.Sources {
+		if s.died(p, who) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Policy) counted(id ID) bool {
@@ -136,9 +151,22 @@ func (s *State) beginStopping(p *Policy, out Outcome, why Why, d *Decision) {
 	if out == Clean && s.workerDied(p) {
 		out = AppDied
 	}
-	s.Ending, s.Stage, s.StageAt, s.StageEnd = out, 0, s.Now, 0
+	s.Ending, s.EndingWhy, s.Stage, s.StageAt, s.StageEnd = out, why, 0, s.Now, 0
 	s.enter(Stopping, why, d)
 	s.release(p, d)
+}
+
+// takeBack gives a stop up that nothing proves, because a hook was called again. Who was let go in it may have been stopped all the same: if
+// the next one is proved while the pod can still be alive, it ends no better.
+func (s *State) takeBack(who ID, d *Decision) {
+	if s.Ending > Clean {
+		if s.EarlyT0 = s.T0; s.Earlier == None {
+			s.Earlier, s.EarlyWhy = s.Ending, s.EndingWhy
+		}
+	}
+	s.undo()
+	d.Verdict = Aborted
+	s.rest(Why{Code: CalledAgain, Who: who}, d)
 }
 
 // release answers the hooks of all stages that have begun. In observe mode it only says so.
@@ -163,9 +191,6 @@ func (s *State) release(p *Policy, d *Decision) {
 func (s *State) stopping(p *Policy, d *Decision) {
 	if s.calledAgain(p, d) {
 		return
-	}
-	if s.Hard != 0 && s.Ending == Clean {
-		s.Ending = Deadline
 	}
 	s.release(p, d)
 	why, over := s.stageOver(p)
@@ -195,6 +220,9 @@ func (s *State) stageOver(p *Policy) (Why, bool) {
 	b := p.Budget()
 	share := scaled(p.share(s.Stage), b.Scale)
 	who := s.stillThere(p)
+	if who != Nobody && p.Containers[who].Worker {
+		share = max(share, s.T0+b.Hard-s.StageAt-scaled(p.sharesAfter(s.Stage), b.Scale))
+	}
 	switch {
 	case s.Hard != 0:
 		return Why{Code: GraceOver, For: s.Now - s.T0}, true
@@ -205,16 +233,35 @@ func (s *State) stageOver(p *Policy) (Why, bool) {
 	case who == Nobody:
 		return s.stageEnded(p), true
 	case s.Now >= s.StageAt+share:
+		s.stayedAlive(p, who, share)
 		return Why{Code: StageCapped, Who: who, For: share}, true
 	}
 	return Why{Code: WaitingForEnd, Who: who}, false
+}
+
+// stayedAlive notes who did the work and is there, or may be, although its share is over: kubelet kills it. Envoy's end is not
+// judged: kubelet may be waiting for a container that we do not know before it tells a sidecar.
+func (s *State) stayedAlive(p *Policy, who ID, share time.Duration) {
+	h := &s.Hooks[who]
+	if who == p.Proxy() || h.Live != Up && h.Live != Leaving && !s.mayLive(p, who) {
+		return
+	}
+	s.notEnded(Why{Code: StageCapped, Who: who, For: share})
+}
+
+// notEnded notes whom kubelet kills, or may have to: no stop is clean with that.
+func (s *State) notEnded(who Why) {
+	if s.Ending == Clean {
+		s.Ending = Deadline
+	}
+	s.Alive = who
 }
 
 // stillThere returns a container of the stage that is waited for, and notes when there was none left.
 func (s *State) stillThere(p *Policy) ID {
 	for i := range p.Containers {
 		id, c := ID(i), &p.Containers[i]
-		if c.Stage == s.Stage && s.called(id) && !c.Outlives && !s.gone(id) && !p.Observe {
+		if c.Stage == s.Stage && s.called(id) && !c.Outlives && (!s.gone(id) || s.mayLive(p, id)) && !p.Observe {
 			return id
 		}
 	}
@@ -247,6 +294,9 @@ func (s *State) stageEnded(p *Policy) Why {
 // lastBytes reports whether the next stage would stop an Envoy that is still sending.
 func (s *State) lastBytes(p *Policy) bool {
 	proxy := p.Proxy()
-	return proxy != Nobody && p.ProxyAdmin && p.stage(proxy) == s.Stage+1 && !s.gone(proxy) && !p.Observe &&
-		s.Proxy.InFlight.Fresh(s.Now) && s.Proxy.InFlight.N > 0
+	if proxy == Nobody || !p.ProxyAdmin || p.stage(proxy) != s.Stage+1 || s.gone(proxy) || p.Observe {
+		return false
+	}
+	bytes, _, _ := s.bytes(p)
+	return bytes > 0 || s.Proxy.InFlight.Fresh(s.Now) && s.Proxy.InFlight.N > 0
 }

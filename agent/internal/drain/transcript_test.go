@@ -42,6 +42,11 @@ func play(t *testing.T, script string) string {
 	t.Helper()
 	w := newWorld(Defaults())
 	w.signals = true
+	w.check = func(w *world, _ Decision, broken string) {
+		if broken != "" {
+			t.Fatalf("at %v: %s\n%s", w.now, broken, w.log.String())
+		}
+	}
 	for line := range strings.Lines(script) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || fields[0] == "#" {

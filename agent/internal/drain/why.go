@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -47,6 +48,10 @@ func (w Why) Text(p *Policy) string {
 		return fmt.Sprintf("proxy has %d in flight", w.N)
 	case ProxyUnknown:
 		return "proxy cannot be read"
+	case BytesUnderWay:
+		return fmt.Sprintf("%d bytes are still on their way to clients", w.N)
+	case BytesUnknown:
+		return "bytes on their way to clients cannot be counted: waiting for quiet-max"
 	case AppBusy:
 		return fmt.Sprintf("%s has %d in flight", who, w.N)
 	case AppUnknown:
@@ -62,12 +67,18 @@ func (w Why) Text(p *Policy) string {
 	case SettledZero:
 		return p.nothing() + ", nobody sends"
 	case QuietMaxOver:
-		return fmt.Sprintf("%s; quiet-max of %v is over", p.nothing(), d)
+		text := fmt.Sprintf("%s; quiet-max of %v is over", p.nothing(), d)
+		if w.N > 0 {
+			text += fmt.Sprintf("; requests go on at %.2g a second as before the stop: if these are probes and scrapes through Envoy, say --background=%.2g", float64(w.N)/1000, p.Background+float64(w.N)/1000)
+		}
+		return text
 	case SettleTime:
 		if p.blind() {
 			return p.nothing() + "; the timers are over"
 		}
 		return fmt.Sprintf("zero held for the settle time of %v", d)
+	case SettledUncounted:
+		return fmt.Sprintf("zero held for the settle time of %v; bytes on their way to clients could not be counted", d)
 	case DrainMaxOver:
 		return fmt.Sprintf("drain-max of %v is over", d)
 	case BudgetOver:
@@ -82,6 +93,8 @@ func (w Why) Text(p *Policy) string {
 		return who + " is gone"
 	case StageCapped:
 		return fmt.Sprintf("%s did not end within its share of %v", who, d)
+	case EndUnseen:
+		return fmt.Sprintf("the end of %s was not seen within %v of its answer", who, d)
 	case StageUncalled:
 		return "hook of " + who + " was never called"
 	case StageOutlives:
@@ -101,7 +114,9 @@ func (w Why) Text(p *Policy) string {
 	case CalledAgain:
 		return "hook of " + who + " was called again after its answer: a new fact"
 	case Ended:
-		return who + " ended"
+		return p.names(p.ExitWith) + " ended"
+	case AlreadyTold:
+		return "the pod's last verdict was written before this agent was started"
 	}
 	return ""
 }
@@ -112,6 +127,17 @@ func (p *Policy) nothing() string {
 		return "nobody counts what is in flight"
 	}
 	return "nothing in flight"
+}
+
+// names lists containers in words.
+func (p *Policy) names(set Set) string {
+	var names []string
+	for i := range p.Containers {
+		if set.Has(ID(i)) {
+			names = append(names, p.Containers[i].Name)
+		}
+	}
+	return strings.Join(names, " and ")
 }
 
 func (p *Policy) blind() bool { return !p.ProxyAdmin && len(p.Sources) == 0 }

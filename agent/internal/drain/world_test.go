@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/drain-agent/drain-agent/scripts/promises"
 )
 
 // world is a pod in virtual time: it feeds Step as the conductor does and does what the decisions ask for.
@@ -18,6 +20,9 @@ type world struct {
 	newConns, rqs  Count // counters
 	sockConns      Count
 	sockNew        Count
+	sockData       Count // counter of what clients have sent
+	buffered       Count // bytes in Envoy's buffers
+	queued         Count // bytes in send queues that move
 	live           [MaxContainers]Liveness
 	endsAfter      [MaxContainers]time.Duration // from its hook's answer to its end; <0: never
 	endAt          [MaxContainers]time.Duration
@@ -35,15 +40,22 @@ type world struct {
 	stats          look             // when they were read last
 	arrivedAt      time.Duration    // when the newest connection came
 	policyID       *Policy          // set by an exploration
-	fast           bool
+	looks          Looks
+	lookedAt       [4]time.Duration // when each poller looked last
+	reads          [4]int           // how often
+	appHangs       bool             // what is unknown of it is late, not refused
+	pageStays      bool             // its count can be read after its end
 
 	answered [MaxContainers + 1]time.Duration
 	verdicts []Outcome
 	done     Actions
+	watch    promises.Watch // what somebody beside the agent has seen
+	pod      *promises.Pod
+	podOf    [4]int64
 	exited   bool
 	events   []string
 	onPoll   func(w *world) // may change the world before each poll
-	check    func(w *world, before State, in Input, d Decision)
+	check    func(w *world, d Decision, broken string)
 }
 
 // look is what all sources said at one moment.
@@ -51,10 +63,11 @@ type look struct {
 	at, due, every                                       time.Duration
 	zeroAt, statsAt                                      time.Duration // of a proxy that has nothing, and of its counters
 	proxy, app, conns, newConns, rqs, sockConns, sockNew Count
+	buffered, queued, sockData                           Count
 }
 
 func newWorld(p Policy) *world {
-	w := &world{p: p, every: 25 * time.Millisecond, proxy: Known(0), app: Known(0), conns: Known(0), newConns: Known(0), rqs: Known(0)}
+	w := &world{p: p, every: 25 * time.Millisecond, proxy: Known(0), app: Known(0), conns: Known(0), newConns: Known(0), rqs: Known(0), buffered: Known(0), queued: Known(0)}
 	for i := range w.live {
 		w.live[i], w.endsAfter[i] = Up, 300*time.Millisecond
 	}
@@ -65,11 +78,10 @@ func newWorld(p Policy) *world {
 func (w *world) send(in Input) {
 	for more := true; more; {
 		in.At = w.now
-		before := w.s
 		s, d := Step(&w.p, w.s, in)
-		w.s, w.wake, w.fast = s, d.Wake, d.Fast
-		if w.check != nil {
-			w.check(w, before, in, d)
+		w.s, w.wake, w.looks = s, d.Wake, d.Looks
+		if broken := violated(w, in, d); w.check != nil {
+			w.check(w, d, broken)
 		}
 		w.apply(d)
 		more = d.Wake <= w.now && !w.exited
@@ -108,6 +120,7 @@ func (w *world) apply(d Decision) {
 		w.note("exit %d", w.s.Ending.ExitCode())
 	}
 	if d.Sample {
+		w.lookedAt = [4]time.Duration{-time.Hour, -time.Hour, -time.Hour, -time.Hour}
 		w.poll()
 	}
 	(d.Do &^ w.actHangs).Each(func(a Actions) {
@@ -135,15 +148,23 @@ func (w *world) poll() {
 	}
 	for i := range w.p.Containers {
 		if w.endAt[i] != 0 && w.now >= w.endAt[i] {
-			w.live[i] = Gone
+			if w.live[i] = Gone; ID(i) == app && w.s.told(app) && !w.pageStays {
+				w.app = Count{} // its page goes with it
+			}
 		}
-		w.send(Input{Kind: Seen, Container: ID(i), Live: w.live[i]})
 	}
-	now := look{w.now, 0, 0, w.now, w.now, w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns, w.sockNew}
+	if w.due(watchPoller) {
+		w.looked(watchPoller)
+		for i := range w.p.Containers {
+			w.send(Input{Kind: Seen, Container: ID(i), Live: w.live[i]})
+		}
+	}
+	now := look{w.now, 0, 0, w.now, w.now, w.proxy, w.app, w.conns, w.newConns, w.rqs, w.sockConns, w.sockNew, w.buffered, w.queued, w.sockData}
 	for poller, late := range w.late {
-		if w.coming[poller] == (look{}) && w.now >= w.nextLook[poller] {
+		if w.coming[poller] == (look{}) && w.now >= w.nextLook[poller] && w.due(poller) {
+			w.looked(poller)
 			seen := now
-			seen.due, seen.every = w.now+late, max(w.every, 20*late)
+			seen.due, seen.every = w.now+late, max(w.pace(poller).Every(w.every), 20*late)
 			if poller == proxyPoller {
 				seen = w.sparingly(seen)
 			}
@@ -156,6 +177,7 @@ func (w *world) poll() {
 // sparingly replaces what the statistics say by what they said when they were read last. A zero is as old as they are; what the
 // hosts have is not.
 func (w *world) sparingly(now look) look {
+	now.every = max(now.every, w.rare)
 	if w.stats == (look{}) || w.now >= w.stats.at+w.rare {
 		w.stats = now
 		return now
@@ -164,7 +186,6 @@ func (w *world) sparingly(now look) look {
 	if now.proxy == Known(0) {
 		now.zeroAt, now.proxy = w.stats.at, w.stats.proxy
 	}
-	now.every = max(now.every, w.rare)
 	return now
 }
 
@@ -173,7 +194,19 @@ const (
 	proxyPoller = iota
 	socketPoller
 	appPoller
+	watchPoller
 )
+
+// pace is how often a poller looks; all app sources of a world are one.
+func (w *world) pace(poller int) Pace {
+	return [...]Pace{w.looks.Proxy, w.looks.Sockets, w.looks.Apps[0], w.looks.Watches}[poller]
+}
+
+func (w *world) due(poller int) bool {
+	return w.now >= w.lookedAt[poller]+w.pace(poller).Every(w.every)
+}
+
+func (w *world) looked(poller int) { w.lookedAt[poller], w.reads[poller] = w.now, w.reads[poller]+1 }
 
 // report gives the core every look that is due.
 func (w *world) report() {
@@ -186,10 +219,10 @@ func (w *world) report() {
 		case proxyPoller:
 			w.send(w.sampled(l))
 		case socketPoller:
-			w.send(Input{Kind: SocketsSampled, Sockets: SocketSample{Conns: l.reading(l.sockConns), NewConns: l.reading(l.sockNew)}})
+			w.send(Input{Kind: SocketsSampled, Sockets: SocketSample{Conns: l.reading(l.sockConns), NewConns: l.reading(l.sockNew), Data: l.reading(l.sockData), Bytes: l.reading(l.queued)}})
 		case appPoller:
 			for i := range w.p.Sources {
-				w.send(Input{Kind: AppSampled, Source: i, InFlight: l.reading(l.app)})
+				w.send(Input{Kind: AppSampled, Source: i, InFlight: l.reading(l.app), Closed: !l.app.Known && w.live[app] == Gone && !w.appHangs})
 			}
 		}
 	}
@@ -197,7 +230,7 @@ func (w *world) report() {
 
 func (w *world) sampled(l look) Input {
 	return Input{Kind: ProxySampled, At: w.now, Proxy: ProxySample{
-		InFlight: l.dated(l.proxy, l.zeroAt), Conns: l.dated(l.conns, l.statsAt), NewConns: l.dated(l.newConns, l.statsAt), Requests: l.dated(l.rqs, l.statsAt),
+		InFlight: l.dated(l.proxy, l.zeroAt), Conns: l.dated(l.conns, l.statsAt), NewConns: l.dated(l.newConns, l.statsAt), Requests: l.dated(l.rqs, l.statsAt), Bytes: l.reading(l.buffered),
 	}}
 }
 
@@ -230,7 +263,8 @@ func (w *world) run(until time.Duration, stop func() bool) {
 		if w.signalAt != 0 {
 			next = min(next, w.signalAt)
 		}
-		if w.fast {
+		reading := w.looks != Looks{}
+		if reading {
 			next = min(next, w.nextPoll)
 		}
 		for _, l := range w.coming {
@@ -247,7 +281,7 @@ func (w *world) run(until time.Duration, stop func() bool) {
 			w.send(Input{Kind: Tick})
 		}
 		w.report()
-		if w.fast && w.now >= w.nextPoll {
+		if reading && w.now >= w.nextPoll {
 			w.nextPoll = w.now + w.every
 			w.poll()
 		}

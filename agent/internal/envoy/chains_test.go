@@ -44,7 +44,7 @@ func TestClassesOfFilterChains(t *testing.T) {
 			if err := jsonv2.Unmarshal([]byte(text), &l); err != nil {
 				t.Fatal(err)
 			}
-			n := namesOf([]served{{listener: &l, services: l.services()}}, nil, destinations{})
+			n := namesOf([]served{{listener: &l, services: l.services()}}, nil, known{})
 			if c := n.classes; c.of("c") != tt.class || c.upgrade != tt.upgrade || c.mixed() != tt.mixed {
 				t.Errorf("class %q, upgrade %q, mixed %v; want %q, %q, %v", c.of("c"), c.upgrade, c.mixed(), tt.class, tt.upgrade, tt.mixed)
 			}

@@ -67,7 +67,7 @@ func (r *reading) split(http int64) {
 		told[v.classes.upgrade] = min(upgrades.N, http)
 		http -= told[v.classes.upgrade]
 	}
-	if (upgrades.Known || v.classes.upgrade == "") && !v.classes.mixed() && !v.guessed && http > 0 {
+	if (upgrades.Known || v.classes.upgrade == "") && !v.classes.mixed() && !v.Guessed && http > 0 {
 		told[classRequests] = http
 	}
 	r.out.Classes = told

@@ -16,6 +16,7 @@ import (
 
 const (
 	silence   = 2 * time.Second  // how long Envoy may say nothing: before the first byte of a reply and between two of them
+	thinking  = 5 * time.Second  // the same where it makes a reply of many megabytes before it sends the first byte, and no reading waits
 	wholeCall = 15 * time.Second // bounds a call when the caller's context does not end earlier; 100 MB of /clusters take Envoy about 4 s
 )
 
@@ -26,20 +27,30 @@ type Client struct {
 	reads  *http.Client // keeps one connection
 	writes *http.Client // a new connection each time: a stale one must not look like Envoy's end
 
-	mu    sync.Mutex
-	view  *view // what Sample reads; nil before the first successful Describe
-	stale bool  // the view may be out of date
-	looks look  // when the listeners were compared last
-	price prices
-	total totals
-	flush flushed
+	mu       sync.Mutex
+	view     *view       // never nil
+	look     *job[*view] // at the configuration, under way
+	lookNow  bool        // another Envoy may answer
+	news     bool        // the view differs from the one before
+	sampled  time.Time   // the newest Sample
+	shown    shown       // used by one look after the other
+	frequent time.Time   // since when one came within a second of the other
+	renewed  time.Time   // the connection
+	moved    changes     // as read last
+	uptime   int64
+	elder    string // what is unknown because an Envoy from before a hot restart lives
+	whole    whole
+	lost     lost
+	price    prices
+	total    totals
+	flush    flushed
 }
 
 // New returns a client for an admin address, "http://127.0.0.1:15000" or "unix:///path/admin.sock". It opens no connection.
 func New(addr string) (*Client, error) {
 	network, host, err := parseAddress(addr)
 	if err != nil {
-		return nil, fmt.Errorf("parse envoy admin address %q: %w; want http://HOST:PORT or unix:///PATH", addr, err)
+		return nil, fmt.Errorf("parse envoy admin address: %w; want http://HOST:PORT or unix:///PATH", err) // not shown here: it may hold a secret
 	}
 	dialer := &net.Dialer{Timeout: silence}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -49,7 +60,13 @@ func New(addr string) (*Client, error) {
 	if network == "unix" {
 		base = "http://envoy" // Envoy takes any Host over a Unix socket
 	}
-	return &Client{base: base, host: host, reads: httpClient(dial, true), writes: httpClient(dial, false)}, nil
+	return &Client{base: base, host: host, reads: httpClient(dial, true), writes: httpClient(dial, false), view: newView()}, nil
+}
+
+// Over returns a client whose requests go to a round tripper: where time is virtual, an Envoy answers without a socket.
+func Over(envoy http.RoundTripper) *Client {
+	c := &http.Client{Transport: envoy}
+	return &Client{base: "http://envoy", host: "envoy", reads: c, writes: c, view: newView()}
 }
 
 func httpClient(dial func(context.Context, string, string) (net.Conn, error), keepAlive bool) *http.Client {
@@ -78,7 +95,7 @@ func parseAddress(addr string) (network, host string, err error) {
 	case u.Scheme != "http":
 		return "", "", fmt.Errorf("scheme %q is unknown", u.Scheme)
 	case strings.Trim(u.Path, "/") != "":
-		return "", "", fmt.Errorf("path %q has no meaning here", u.Path)
+		return "", "", errors.New("a path has no meaning here")
 	case u.Hostname() == "":
 		return "", "", errors.New("host is missing")
 	}
@@ -96,6 +113,10 @@ func (c *Client) Close() {
 
 // get asks for path and hands the body of a 200 to read, which must consume it. It returns the time from asking to the end of the body, also when it fails.
 func (c *Client) get(ctx context.Context, path string, read func(io.Reader) error) (time.Duration, error) {
+	return c.ask(ctx, silence, path, read)
+}
+
+func (c *Client) ask(ctx context.Context, silence time.Duration, path string, read func(io.Reader) error) (time.Duration, error) {
 	op, _, _ := strings.Cut("GET "+path, "?")
 	ctx, cancel := context.WithTimeout(ctx, wholeCall)
 	defer cancel()
@@ -110,7 +131,10 @@ func (c *Client) get(ctx context.Context, path string, read func(io.Reader) erro
 	if resp.StatusCode != http.StatusOK {
 		return time.Since(start), &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
 	}
-	if err := read(&lively{resp.Body, impatience}); err != nil {
+	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 { // Envoy never answers so
+		return time.Since(start), failed(op, errors.New("nothing tells the answer's end from its loss: it has no length and is not chunked"))
+	}
+	if err := read(&lively{resp.Body, impatience, silence}); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -122,13 +146,14 @@ func (c *Client) get(ctx context.Context, path string, read func(io.Reader) erro
 // lively is a body that puts the end off with every byte that comes.
 type lively struct {
 	io.Reader
-	end *time.Timer
+	end     *time.Timer
+	silence time.Duration
 }
 
 func (l *lively) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
 	if n > 0 {
-		l.end.Reset(silence)
+		l.end.Reset(l.silence)
 	}
 	return n, err
 }
@@ -145,5 +170,8 @@ func (c *Client) do(ctx context.Context, with *http.Client, method, path string)
 func statusError(resp *http.Response) error {
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, 120))
 	line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
+	if resp.StatusCode == http.StatusForbidden {
+		return fmt.Errorf("%s; if the admin interface has allow_paths, add to them: allow_paths: {prefix: %q}", resp.Status, resp.Request.URL.Path)
+	}
 	return fmt.Errorf("%s %q", resp.Status, line)
 }

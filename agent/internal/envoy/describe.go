@@ -1,18 +1,20 @@
 package envoy
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Description is what an Envoy says about itself.
@@ -29,6 +31,7 @@ type Description struct {
 	InboundPorts  []uint16 // TCP ports where peers reach us, sorted; without admin, health, metrics and outbound
 	UpstreamPorts []uint16 // ports on this machine that inbound traffic is sent to (the app), sorted
 	Directed      bool     // some listener says INBOUND; otherwise a drain must name all directions
+	HTTPOnly      bool     // all inbound traffic is HTTP: a client's connection brings a request
 	Guessed       bool     // the configuration could not be read, or chooses clusters at run time: more is counted than inbound traffic
 
 	NodeID       string   // node.id, such as "sidecar~10.0.0.1~pod.namespace~…" for Istio
@@ -38,151 +41,233 @@ type Description struct {
 }
 
 // Describe asks Envoy who it is and which traffic is inbound, and prepares [Client.Sample]. Call it again after a reconnect.
-// It costs Envoy a few milliseconds, tens of them where the configuration is large.
-// An error carries its kind (see [FailureOf]); the description then holds what was read before it.
+// It costs Envoy a few milliseconds, tens of them where the configuration is large; a description of this very second is not asked for again.
+// Where only a part of the configuration can be read, the description holds that part, and readings are coarser. An error means that
+// Envoy does not say who it is; it carries its kind (see [FailureOf]).
 func (c *Client) Describe(ctx context.Context) (Description, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d, _, err := c.describe(ctx)
-	return d, err
+	if now := time.Now(); c.view.Version == "" || now.Sub(c.view.at) >= lookPace {
+		c.beginLook(now)
+		if !c.look.wait(ctx, 0) {
+			return Description{}, failed("GET /config_dump", ctx.Err())
+		}
+		if err := c.endLook(); err != nil {
+			return Description{}, err
+		}
+	}
+	return c.view.Description, nil
 }
 
-func (c *Client) describe(ctx context.Context) (Description, time.Duration, error) {
-	var d Description
-	info := new(adminv3.ServerInfo)
-	took, err := c.get(ctx, "/server_info", func(body io.Reader) error { return readServerInfo(body, info) })
-	if err != nil {
-		return d, took, err
+// beginLook begins to read the configuration, unless somebody is at it.
+func (c *Client) beginLook(now time.Time) {
+	if c.look != nil {
+		return
 	}
-	d.fill(info)
-	v, more, err := c.discover(ctx, &d.Listeners)
-	took += more
-	if err != nil {
-		return d, took, err
-	}
-	if v.loaded != "" {
-		d.Epoch = fmt.Sprintf("%s#%d", v.loaded, info.GetCommandLineOptions().GetRestartEpoch())
-	}
-	d.InboundPorts, d.UpstreamPorts, d.Directed, d.Guessed = v.inboundPorts, v.upstreamPorts, v.directed, v.guessed
-	c.view, c.stale = v, false
-	c.total.allowance = allowance{} // what was read belongs to another view
-	return d, took, nil
+	moved := c.moved
+	c.look = start(func(ctx context.Context) (*view, error) {
+		v, err := c.discover(ctx)
+		v.at, v.moved = now, moved
+		return v, err
+	})
 }
 
-func readServerInfo(body io.Reader, info *adminv3.ServerInfo) error {
-	raw, err := io.ReadAll(io.LimitReader(body, maxInfo+1))
-	if err != nil {
-		return err
+// endLook takes what a look found. Of one that failed altogether nothing is taken.
+func (c *Client) endLook() error {
+	look := c.look
+	c.look = nil
+	v := look.value
+	v.took = look.took
+	if look.err != nil {
+		c.view.at, c.view.took = v.at, v.took // tried
+		return look.err
 	}
-	if len(raw) > maxInfo {
-		return errTooLarge
-	}
-	if err := tolerant.Unmarshal(raw, info); err != nil {
-		return err
-	}
-	if info.GetVersion() == "" {
-		return fmt.Errorf("no version in the reply")
+	old := c.view
+	c.news = c.news || old.Version != "" && !reflect.DeepEqual(old.lasting(), v.lasting())
+	c.view = v
+	if !reflect.DeepEqual(old.rule, v.rule) || !slices.Equal(old.stats, v.stats) { // what was read belongs to another view
+		c.whole.known, c.whole.at = false, time.Time{}
+		c.total.allowance = allowance{}
 	}
 	return nil
+}
+
+// lasting is the description without what changes by itself.
+func (d Description) lasting() Description {
+	d.Uptime, d.State = 0, ""
+	return d
+}
+
+// discover reads who Envoy is and its configuration. Without an answer to the first there is no description; all else may be missing.
+func (c *Client) discover(ctx context.Context) (*view, error) {
+	v := newView()
+	var info serverInfo
+	if _, err := c.get(ctx, "/server_info", info.read); err != nil {
+		return v, err
+	}
+	v.fill(&info)
+	d := &discovery{c: c, ctx: ctx, view: v, bound: map[string]uint16{}, nodeID: v.NodeID, members: map[string]bool{}}
+	d.note(d.readActive())
+	d.note(d.readLoaded())
+	if err := d.readListeners(); err != nil {
+		d.unread = true
+		d.note(err)
+	}
+	d.note(d.readRoutes())
+	d.note(d.choose())
+	if d.gone != nil {
+		return v, d.gone
+	}
+	if v.loaded != "" {
+		v.Epoch = fmt.Sprintf("%s#%d", v.loaded, info.Options.RestartEpoch)
+	}
+	v.HTTPOnly = !v.blind && !v.Guessed
+	v.epoch = info.Options.RestartEpoch
+	v.parentShutdown = time.Duration(info.Options.ParentShutdown)
+	v.Listeners = slices.Sorted(maps.Keys(d.bound))
+	return v, nil
+}
+
+// note remembers what could not be read: it costs precision, unless Envoy is gone.
+func (d *discovery) note(err error) {
+	if err == nil {
+		return
+	}
+	if FailureOf(err) == Refused {
+		d.gone = err
+	}
+	d.view.missing = append(d.view.missing, err.Error())
+}
+
+// serverInfo is what is read of /server_info. The reply has some 100 KB: it lists every extension.
+type serverInfo struct {
+	Version string  `json:"version"`
+	State   string  `json:"state"`
+	Uptime  seconds `json:"uptime_current_epoch"`
+	Options struct {
+		DrainStrategy  string  `json:"drain_strategy"`
+		DrainTime      seconds `json:"drain_time"`
+		ParentShutdown seconds `json:"parent_shutdown_time"`
+		RestartEpoch   uint32  `json:"restart_epoch"`
+	} `json:"command_line_options"`
+	Node struct {
+		ID       string                    `json:"id"`
+		Cluster  string                    `json:"cluster"`
+		Metadata map[string]jsontext.Value `json:"metadata"`
+	} `json:"node"`
+}
+
+// seconds is a duration as Envoy writes it: "600s".
+type seconds time.Duration
+
+func (s *seconds) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	*s = seconds(d)
+	return err
 }
 
 // maxInfo bounds /server_info, which carries the whole node metadata: 124 KB was seen under Istio.
 const maxInfo = 2 << 20
 
-func (d *Description) fill(info *adminv3.ServerInfo) {
-	d.Version = info.GetVersion()
-	if parts := strings.Split(info.GetVersion(), "/"); len(parts) > 1 && parts[1] != "" {
+func (i *serverInfo) read(body io.Reader) error {
+	s := newStream(body, maxInfo)
+	if err := s.value(i); err != nil {
+		return err
+	}
+	if i.Version == "" {
+		return fmt.Errorf("no version in the reply")
+	}
+	return s.end()
+}
+
+func (d *Description) fill(info *serverInfo) {
+	d.Version = info.Version
+	if parts := strings.Split(info.Version, "/"); len(parts) > 1 && parts[1] != "" {
 		d.Version = parts[1]
 	}
-	options := info.GetCommandLineOptions()
-	d.State = info.GetState().String()
-	d.Gradual = options.GetDrainStrategy() == adminv3.CommandLineOptions_Gradual
-	d.DrainTime = options.GetDrainTime().AsDuration()
-	d.Uptime = info.GetUptimeCurrentEpoch().AsDuration()
-	d.NodeID, d.NodeCluster = info.GetNode().GetId(), info.GetNode().GetCluster()
-	d.MetadataKeys = slices.Sorted(maps.Keys(info.GetNode().GetMetadata().GetFields()))
+	d.State = cmp.Or(info.State, "LIVE")                  // the value of an enum that a reply may leave out,
+	d.Gradual = info.Options.DrainStrategy != "Immediate" // and here
+	d.DrainTime, d.Uptime = time.Duration(info.Options.DrainTime), time.Duration(info.Uptime)
+	d.NodeID, d.NodeCluster = info.Node.ID, info.Node.Cluster
+	d.MetadataKeys = slices.Sorted(maps.Keys(info.Node.Metadata))
 }
 
 // discovery collects what several admin calls say about one configuration.
 type discovery struct {
 	c    *Client
-	ctx  context.Context //nolint:containedctx // lives for one Describe
-	took time.Duration
+	ctx  context.Context //nolint:containedctx // lives for one look
 	view *view
+	gone error // Envoy refused to be asked
 
-	lds       bool // listeners come by LDS
+	nodeID    string
+	lds, cds  bool // listeners and clusters come from a control plane
+	unread    bool // the listeners could not be read
 	listeners []served
 	bound     map[string]uint16 // ports by listener name
-}
-
-func (c *Client) discover(ctx context.Context, names *[]string) (*view, time.Duration, error) {
-	d := &discovery{c: c, ctx: ctx, view: new(view), bound: map[string]uint16{}}
-	for _, step := range []func() error{d.readActive, d.readLoaded, d.readListeners, d.readRoutes, d.choose} {
-		if err := step(); err != nil {
-			return nil, d.took, err
-		}
-	}
-	*names = slices.Sorted(maps.Keys(d.bound))
-	c.looks = look{sum: d.view.sum, at: time.Now()}
-	return d.view, d.took, nil
+	errands   []string          // clusters that the bootstrap names for Envoy's own calls
+	members   map[string]bool   // clusters that other clusters send their traffic to
+	heads     []clusterHead     // clusters that inbound traffic may go to
+	known     known
 }
 
 func (d *discovery) get(path string, read func(io.Reader) error) error {
-	took, err := d.c.get(d.ctx, path, read)
-	d.took += took
-	return err
+	_, err := d.c.ask(d.ctx, thinking, path, read)
+	return allowed(err)
 }
 
-// allowed turns "this path is not there" into no error: allow_paths answers 403, an empty dump 404 in some releases.
+// allowed turns "this path is not there" into no error: an empty dump is 404 in some releases.
 func allowed(err error) error {
-	if e, ok := err.(*Error); ok && (e.Code == http.StatusForbidden || e.Code == http.StatusNotFound) { //nolint:errorlint // get returns *Error itself
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == http.StatusNotFound {
 		return nil
 	}
 	return err
 }
 
 func (d *discovery) readActive() error {
-	sum, err := d.c.readActive(d.ctx, &d.took, func(l *adminv3.ListenerStatus) {
-		d.bound[l.GetName()] = uint16(l.GetLocalAddress().GetSocketAddress().GetPortValue()) //nolint:gosec // a port
-	})
-	d.view.sum = sum
-	return allowed(err)
-}
-
-var listenersSeed = maphash.MakeSeed()
-
-// readActive reads /listeners and returns a checksum that changes when listeners come or go.
-func (c *Client) readActive(ctx context.Context, took *time.Duration, each func(*adminv3.ListenerStatus)) (uint64, error) {
-	var hash maphash.Hash
-	hash.SetSeed(listenersSeed)
-	cost, err := c.get(ctx, "/listeners?format=json", func(body io.Reader) error {
-		return readMessages(io.TeeReader(body, &hash), "listener_statuses", func(l *adminv3.ListenerStatus) error {
-			each(l)
-			return nil
+	return d.get("/listeners?format=json", func(body io.Reader) error {
+		return readArray(body, "listener_statuses", func(l struct {
+			Name  string  `json:"name"`
+			Local address `json:"local_address"`
+		},
+		) {
+			d.bound[l.Name] = l.Local.Socket.Port
 		})
 	})
-	*took += cost
-	return hash.Sum64(), err
 }
 
-// readLoaded learns when the bootstrap was loaded and whether listeners come by LDS: the name filter keeps everything but the bootstrap out of the dump, the mask everything but these two.
+// readLoaded learns when the bootstrap was loaded, whether listeners and clusters come from a control plane, and whom Envoy calls for
+// itself: the name filter keeps everything but the bootstrap out of the dump, the mask its static resources.
 func (d *discovery) readLoaded() error {
-	return allowed(d.get("/config_dump?mask=last_updated,bootstrap.dynamic_resources.lds_config&name_regex="+url.QueryEscape("^$"), func(body io.Reader) error {
+	const parts = "last_updated,bootstrap.dynamic_resources,bootstrap.stats_sinks,bootstrap.hds_config,bootstrap.tracing,bootstrap.cluster_manager,bootstrap.stats_config.stats_matcher"
+	return d.get("/config_dump?mask="+parts+"&name_regex="+url.QueryEscape("^$"), func(body io.Reader) error {
 		return readConfigs(body, func(r struct {
 			Loaded    string `json:"last_updated"`
 			Bootstrap struct {
 				Dynamic struct {
-					LDS *struct{} `json:"lds_config"`
+					LDS clusterNames `json:"lds_config"`
+					CDS clusterNames `json:"cds_config"`
+					ADS clusterNames `json:"ads_config"`
 				} `json:"dynamic_resources"`
+				Sinks   clusterNames `json:"stats_sinks"`
+				HDS     clusterNames `json:"hds_config"`
+				Tracing clusterNames `json:"tracing"`
+				Manager clusterNames `json:"cluster_manager"`
+				Stats   struct {
+					Matcher *statsMatcher `json:"stats_matcher"`
+				} `json:"stats_config"`
 			} `json:"bootstrap"`
 		},
 		) {
-			if d.view.loaded == "" { // the bootstrap comes first
-				d.view.loaded = r.Loaded
+			b := &r.Bootstrap
+			if d.view.loaded == "" && r.Loaded != "" { // the bootstrap comes first
+				d.view.loaded, d.view.pending = r.Loaded, b.Stats.Matcher.shows(pendingBytes)
 			}
-			d.lds = d.lds || r.Bootstrap.Dynamic.LDS != nil
+			d.lds, d.cds = d.lds || b.Dynamic.LDS.there, d.cds || b.Dynamic.CDS.there
+			for _, names := range []clusterNames{b.Dynamic.LDS, b.Dynamic.CDS, b.Dynamic.ADS, b.Sinks, b.HDS, b.Tracing, b.Manager} {
+				d.errands = append(d.errands, names.all()...)
+			}
 		})
-	}))
+	})
 }
 
 func (d *discovery) readListeners() error {
@@ -194,11 +279,7 @@ func (d *discovery) readListeners() error {
 			d.add(r.Listener, true)
 		})
 	})
-	if err := allowed(err); err != nil {
-		return err
-	}
-	d.view.guessed = err != nil
-	return allowed(d.get("/config_dump?resource=dynamic_listeners", func(body io.Reader) error {
+	return errors.Join(err, d.get("/config_dump?resource=dynamic_listeners", func(body io.Reader) error {
 		return readConfigs(body, func(r struct {
 			Active struct {
 				Listener *listener `json:"listener"`
@@ -254,5 +335,5 @@ func (d *discovery) readRoutes() error {
 			l.services[i].resolve(routes)
 		}
 	}
-	return allowed(err)
+	return err
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net"
 	"syscall"
+
+	"github.com/drain-agent/drain-agent/agent/internal/neterr"
 )
 
 // Failure says in which way the admin interface failed; they mean different things for a drain.
@@ -45,7 +47,7 @@ func failed(op string, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	return &Error{Failure: kindOf(err), Op: op, Err: err}
+	return &Error{Failure: kindOf(err), Op: op, Err: neterr.Plain(err)} // told once, whatever the filter of the question and our own port
 }
 
 func kindOf(err error) Failure {

@@ -27,8 +27,8 @@ const (
 		"filter_chains":[{"filters":[{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
 		"stat_prefix":"in","route_config":{"virtual_hosts":[{"routes":[{"route":{"cluster":"app"}}]}]}}}]}]}}]}`
 	oneRequest = `{"cluster_statuses":[{"name":"app","host_statuses":[{"stats":[{"name":"rq_total","value":"7"},{"type":"GAUGE","name":"rq_active","value":"1"}]}]}]}`
-	gauges     = `{"stats":[{"name":"http.in.downstream_rq_active","value":2},{"name":"listener.0.0.0.0_8080.downstream_cx_active","value":3}]}`
-	counters   = `{"stats":[{"name":"http.in.downstream_rq_total","value":20},{"name":"listener.0.0.0.0_8080.downstream_cx_total","value":30}]}`
+	stats      = "http.in.downstream_rq_active: 2\nlistener.0.0.0.0_8080.downstream_cx_active: 3\n" +
+		"http.in.downstream_cx_tx_bytes_buffered: 0\nhttp.in.downstream_rq_total: 20\nlistener.0.0.0.0_8080.downstream_cx_total: 30\n"
 )
 
 // fake answers like an idle Envoy with one inbound listener, except for the paths in broken.
@@ -39,8 +39,6 @@ func (f fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/config_dump":
 		key += "?resource=" + r.URL.Query().Get("resource")
-	case "/stats":
-		key += "?type=" + r.URL.Query().Get("type")
 	}
 	if broken := f[key]; broken != nil {
 		broken(w, r)
@@ -48,7 +46,7 @@ func (f fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	reply, found := map[string]string{
 		"/server_info": info, "/listeners": statuses, "/config_dump?resource=static_listeners": static, "/config_dump?resource=": `{"configs":[{"last_updated":"now"}]}`,
-		"/config_dump?resource=dynamic_listeners": `{}`, "/clusters": oneRequest, "/stats?type=Gauges": gauges, "/stats?type=Counters": counters,
+		"/config_dump?resource=dynamic_listeners": `{}`, "/clusters": oneRequest, "/stats": stats,
 	}[key]
 	if !found {
 		http.NotFound(w, r)
@@ -83,18 +81,20 @@ func serve(t *testing.T, f fake) (*server, *envoy.Client) {
 func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	s.now.Load().ServeHTTP(w, r)
-	return w.Result(), nil
+	resp := w.Result()
+	resp.ContentLength = int64(w.Body.Len())
+	return resp, nil
 }
 
 // inBubble runs a test in virtual time with an Envoy whose statistics cost that long, and counts their readings.
-func inBubble(t *testing.T, cost time.Duration, stats string, test func(t *testing.T, s *server, c *envoy.Client, dear fake, reads *int)) {
+func inBubble(t *testing.T, cost time.Duration, says string, test func(t *testing.T, s *server, c *envoy.Client, dear fake, reads *int)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reads := 0
-		dear := fake{"/stats?type=Gauges": func(w http.ResponseWriter, _ *http.Request) {
+		dear := fake{"/stats": func(w http.ResponseWriter, _ *http.Request) {
 			reads++
 			<-time.After(cost)
-			fmt.Fprint(w, stats)
+			fmt.Fprint(w, says)
 		}}
 		s := new(server)
 		s.use(fake{})
@@ -113,13 +113,13 @@ func hangUp(body string) http.HandlerFunc {
 
 func TestLadder(t *testing.T) {
 	t.Parallel()
-	hidden := fake{"/stats?type=Gauges": text(`{"stats":[]}`), "/stats?type=Counters": text(`{"stats":[]}`)}
+	hidden := fake{"/stats": text("")}
 	only := func(stat string) fake {
-		return fake{"/clusters": code(403), "/stats?type=Gauges": text(`{"stats":[` + stat + `]}`)}
+		return fake{"/clusters": code(403), "/stats": text(stat)}
 	}
 	never := maps.Clone(hidden)
 	never["/clusters"] = text(`{}`)
-	forbidden := fake{"/clusters": code(403), "/stats?type=Gauges": code(403), "/stats?type=Counters": code(403)}
+	forbidden := fake{"/clusters": code(403), "/stats": code(403)}
 	for name, test := range map[string]struct {
 		always, later fake // how the fake is broken from the start, and after Describe
 		rung          string
@@ -128,16 +128,16 @@ func TestLadder(t *testing.T) {
 	}{
 		"all there is":               {nil, nil, "clusters+http", drain.Known(2), ""},
 		"hidden stats":               {hidden, nil, "clusters", drain.Known(1), ""},
-		"stats fail":                 {nil, fake{"/stats?type=Gauges": code(500), "/stats?type=Counters": code(500)}, "clusters", drain.Known(1), ""},
+		"stats fail":                 {nil, fake{"/stats": code(500)}, "clusters", drain.Known(1), ""},
 		"clusters forbidden":         {fake{"/clusters": code(403)}, nil, "http", drain.Known(2), ""},
 		"clusters fail":              {nil, fake{"/clusters": code(500)}, "http", drain.Known(2), ""},
 		"clusters without a name":    {nil, fake{"/clusters": text(`{"cluster_statuses":[{"host_statuses":[]}]}`)}, "http", drain.Known(2), ""},
 		"clusters cut short":         {nil, fake{"/clusters": hangUp(oneRequest[:80])}, "http", drain.Known(2), ""},
 		"no inbound cluster left":    {nil, fake{"/clusters": text(`{}`)}, "http", drain.Known(2), ""},
 		"a gauge below zero":         {nil, fake{"/clusters": text(strings.ReplaceAll(oneRequest, `"1"`, `"18446744073709551615"`))}, "http", drain.Known(2), ""},
-		"only connections":           {only(`{"name":"listener.0.0.0.0_8080.downstream_cx_active","value":3}`), nil, "listener_cx", drain.Known(3), ""},
-		"only the server's total":    {only(`{"name":"server.total_connections","value":5}`), nil, "total_connections", drain.Known(5), ""},
-		"a zero of the total is old": {only(`{"name":"server.total_connections","value":0}`), nil, "", drain.Count{}, envoy.Status},
+		"only connections":           {only("listener.0.0.0.0_8080.downstream_cx_active: 3\n"), nil, "listener_cx", drain.Known(3), ""},
+		"only the server's total":    {only("server.total_connections: 5\n"), nil, "total_connections", drain.Known(5), ""},
+		"a zero of the total is old": {only("server.total_connections: 0\n"), nil, "", drain.Count{}, envoy.Status},
 		"nothing allowed":            {forbidden, nil, "", drain.Count{}, envoy.Status},
 		"hidden, clusters cut short": {hidden, fake{"/clusters": hangUp(oneRequest[:80])}, "", drain.Count{}, envoy.Garbage},
 		"hidden, clusters fail":      {hidden, fake{"/clusters": code(500)}, "", drain.Count{}, envoy.Status},
@@ -161,6 +161,64 @@ func TestLadder(t *testing.T) {
 			s := c.Sample(t.Context())
 			if s.Rung != test.rung || s.InFlight != test.want || s.Failure != test.fails || (s.Err != nil) == s.InFlight.Known {
 				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestStatisticsCutShort hangs up in the middle of the statistics: what did not come is not zero, however the end of an answer is marked.
+func TestStatisticsCutShort(t *testing.T) {
+	t.Parallel()
+	half := stats[:strings.Index(stats, "listener")]
+	raw := func(headers, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%s\r\n\r\n%s", headers, body)
+		}
+	}
+	for name, cut := range map[string]http.HandlerFunc{
+		"chunked, between lines":  hangUp(half),
+		"chunked, in a number":    hangUp(strings.TrimSuffix(half, "2\n")),
+		"with a length":           raw("Content-Length: 200", half),
+		"neither, between lines":  raw("Connection: close", half),
+		"neither, without a byte": raw("Connection: close", ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			only := fake{"/clusters": code(403)}
+			server, c := serve(t, only)
+			describe(t, c)
+			server.use(fake{"/clusters": code(403), "/stats": cut})
+			if s := c.Sample(t.Context()); s.InFlight.Known || s.Conns.Known || s.Err == nil {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestClustersThatAreNoLongerListed: an answer that lists none of the clusters that were asked for proves nothing.
+func TestClustersThatAreNoLongerListed(t *testing.T) {
+	t.Parallel()
+	byHeader := strings.ReplaceAll(static, `"cluster":"app"`, `"cluster_header":"x-to"`)
+	for name, config := range map[string]string{"named by a route": static, "chosen at run time": byHeader} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shows := text("cluster_manager.cluster_added: 1\n")
+			idle := text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))
+			server, c := serve(t, fake{"/stats": shows, "/config_dump?resource=static_listeners": text(config), "/clusters": idle})
+			describe(t, c)
+			until(t, c, "nothing", inFlight(0))
+			for _, answer := range []string{`{}`, `{"cluster_statuses":[]}`, `{"other":[]}`} {
+				server.use(fake{"/stats": shows, "/config_dump?resource=static_listeners": text(config), "/clusters": text(answer)})
+				for range 3 {
+					if s := c.Sample(t.Context()); s.InFlight.Known {
+						t.Errorf("%s: %+v", answer, s)
+					}
+				}
 			}
 		})
 	}
@@ -203,14 +261,16 @@ func TestForbiddenRungIsNamed(t *testing.T) {
 	}
 }
 
-// TestDearRung makes the statistics cost more than 50 ms: they are demoted, named, and used when nothing else is left.
+// TestDearRung makes the statistics cost more than 50 ms: they are demoted and named, still read beside the hosts as often as they may cost,
+// and used when nothing else is left.
 func TestDearRung(t *testing.T) {
-	inBubble(t, 60*time.Millisecond, gauges, func(t *testing.T, server *server, c *envoy.Client, dear fake, _ *int) {
+	inBubble(t, 60*time.Millisecond, stats, func(t *testing.T, server *server, c *envoy.Client, dear fake, _ *int) {
 		describe(t, c)
 		dear["/clusters"] = text(strings.ReplaceAll(oneRequest, `"1"`, `"0"`))
 		server.use(dear)
-		until(t, c, "a demotion", func(s envoy.Sample) bool { return len(s.Demoted) == 1 && s.Rung == "clusters" })
-		if s := c.Sample(t.Context()); s.InFlight != drain.Known(0) || s.Conns.Known || !strings.Contains(s.Demoted[0], "50ms") {
+		until(t, c, "a demotion", func(s envoy.Sample) bool { return len(s.Demoted) == 1 })
+		<-time.After(time.Minute)
+		if s := c.Sample(t.Context()); s.InFlight != drain.Known(2) || !s.Conns.Known || s.Rung != "clusters+http" || !strings.Contains(s.Demoted[0], "50ms") {
 			t.Errorf("%+v", s)
 		}
 		dear["/clusters"] = code(500)
@@ -224,7 +284,7 @@ func TestDearRung(t *testing.T) {
 // some readings have shown what they cost and spent what was free; without requests they are read at once, and a zero is as old as they are.
 func TestDearStatistics(t *testing.T) {
 	const cost = 20 * time.Millisecond
-	inBubble(t, cost, strings.Replace(gauges, `"value":2`, `"value":0`, 1), func(t *testing.T, server *server, c *envoy.Client, dear fake, reads *int) {
+	inBubble(t, cost, strings.Replace(stats, "_active: 2", "_active: 0", 1), func(t *testing.T, server *server, c *envoy.Client, dear fake, reads *int) {
 		describe(t, c)
 		server.use(dear)
 		c.Sample(t.Context())
@@ -257,7 +317,7 @@ func TestDearStatistics(t *testing.T) {
 
 // TestHugeReply sends 100 MB of clusters that are not ours around one that is; reading it must not need the memory of it.
 func TestHugeReply(t *testing.T) {
-	cluster := `{"name":"other","host_statuses":[` + strings.Repeat(`{"stats":[{"name":"rq_active","value":"9","type":"GAUGE"}],"weight":1},`, 1000) + `{}]},`
+	cluster := `{"name":"other","host_statuses":[` + strings.Repeat(`{"stats":[{"name":"rq_active","value":"0","type":"GAUGE"}],"weight":1},`, 1000) + `{}]},`
 	huge := func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"cluster_statuses":[`)
 		for range hugeReply / len(cluster) {
@@ -307,9 +367,9 @@ func TestEndlessReplies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, c := serve(t, fake{"/stats?type=Gauges": text(`{"stats":[]}`), "/stats?type=Counters": text(`{"stats":[]}`)})
+			server, c := serve(t, fake{"/stats": text("")})
 			describe(t, c)
-			server.use(fake{"/clusters": test.body, "/stats?type=Gauges": text(`{"stats":[]}`)})
+			server.use(fake{"/clusters": test.body, "/stats": text("")})
 			patience := 15 * time.Second
 			if test.want == envoy.Timeout { // only the caller's context ends this one
 				patience = 500 * time.Millisecond
@@ -320,85 +380,5 @@ func TestEndlessReplies(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
-	}
-}
-
-// TestStaleConnection closes the pooled connection between two calls, as Envoy does when it drains: reads go on, actions are sent once.
-func TestStaleConnection(t *testing.T) {
-	t.Parallel()
-	var posts atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			posts.Add(1)
-			panic(http.ErrAbortHandler)
-		}
-		fake{}.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	c := connect(t, server.URL)
-	describe(t, c)
-	for range 3 {
-		server.CloseClientConnections()
-		if s := c.Sample(t.Context()); !s.InFlight.Known {
-			t.Errorf("%+v", s)
-		}
-	}
-	if err := c.FailHealthCheck(t.Context()); envoy.FailureOf(err) != envoy.Garbage || posts.Load() != 1 {
-		t.Errorf("%v after %d calls", err, posts.Load())
-	}
-	if err := c.Quit(t.Context()); err != nil || posts.Load() != 2 {
-		t.Errorf("quit that is answered by hanging up: %v after %d calls", err, posts.Load())
-	}
-}
-
-func TestActionsReportTheStatus(t *testing.T) {
-	t.Parallel()
-	_, c := serve(t, nil) // 404 for every action
-	for name, act := range map[string]func(context.Context) error{
-		"fail": c.FailHealthCheck, "pass": c.PassHealthCheck, "quit": c.Quit,
-		"drain": func(ctx context.Context) error { return c.DrainListeners(ctx, true) },
-	} {
-		if err := act(t.Context()); envoy.FailureOf(err) != envoy.Status || !strings.Contains(err.Error(), "404") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if ready, err := c.Ready(t.Context()); ready || envoy.FailureOf(err) != envoy.Status {
-		t.Errorf("ready: %v, %v", ready, err)
-	}
-}
-
-func TestNewRejects(t *testing.T) {
-	t.Parallel()
-	for _, addr := range []string{
-		"", "127.0.0.1:15000", "https://127.0.0.1:15000", "http://127.0.0.1", "http://:15000", "http://127.0.0.1:0", "http://127.0.0.1:70000",
-		"http://127.0.0.1:15000/stats", "http://u:p@127.0.0.1:15000", "http://127.0.0.1:15000?x", "unix://admin.sock", "unix:///", "unix:", "http://[::1:15000", "%",
-	} {
-		if c, err := envoy.New(addr); err == nil || c != nil || !strings.Contains(err.Error(), "want http://HOST:PORT or unix:///PATH") {
-			t.Errorf("%q: %v", addr, err)
-		}
-	}
-	for _, addr := range []string{"http://127.0.0.1:15000", "http://localhost:9901/", "http://[::1]:15000", "unix:///run/admin.sock"} {
-		if _, err := envoy.New(addr); err != nil {
-			t.Errorf("%q: %v", addr, err)
-		}
-	}
-}
-
-// Where only the hosts count requests, that count is read each time, however old the rest is.
-func TestRequestsOfHostsAreNew(t *testing.T) {
-	t.Parallel()
-	hidden := fake{"/stats?type=Counters": text(`{"stats":[{"name":"listener.0.0.0.0_8080.downstream_cx_total","value":30}]}`)}
-	server, c := serve(t, hidden)
-	describe(t, c)
-	before := c.Sample(t.Context())
-	more := maps.Clone(hidden)
-	more["/clusters"] = text(strings.ReplaceAll(oneRequest, `"7"`, `"9"`))
-	server.use(more)
-	after := c.Sample(t.Context())
-	if before.Requests != drain.Known(7) || after.Requests != drain.Known(9) || after.StatsAge == 0 {
-		t.Fatalf("%+v\n%+v", before, after)
-	}
-	if after.RequestsAge != 0 {
-		t.Errorf("the hosts' count of just now is said to be %v old", after.RequestsAge)
 	}
 }

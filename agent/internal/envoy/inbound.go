@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -9,12 +10,17 @@ import (
 
 // service is one filter chain's end: where its traffic goes and under which names it is counted.
 type service struct {
-	prefix    string // stat prefix of an HTTP connection manager; "" for TCP and anything else
-	clusters  []string
-	complete  bool // the clusters are all there can be; false when some are chosen at run time
-	redirects bool // answers some requests itself, for real clients
-	health    bool // has a health check filter
-	tls       bool // passes TLS on without ending it
+	prefix    string   // stat prefix of an HTTP connection manager; "" for TCP and anything else
+	filter    string   // type of a filter that is neither, such as "RedisProxy"
+	gauge     string   // what counts its requests or sessions, where such a gauge is known
+	clusters  []string // that its traffic goes to
+	asked     []string // that are asked about a request before it goes there: ext_authz, rate limits, ext_proc
+	errands   []string // that Envoy calls for itself
+	complete  bool     // the clusters are all there can be; false when some are chosen at run time
+	redirects bool     // answers some requests itself, for real clients
+	health    bool     // has a health check filter
+	tls       bool     // passes TLS on without ending it
+	http2     bool     // may speak HTTP/2 or HTTP/3 with its clients
 	upgrades  []upgrade
 	routes    string // RDS name of the routes still to be looked up
 }
@@ -27,40 +33,85 @@ func (l *listener) services() []service {
 	}
 	var all []service
 	for _, chain := range chains {
-		if len(chain.Filters) > 0 {
-			s := serviceOf(&chain.Filters[len(chain.Filters)-1].Config)
+		if last := len(chain.Filters) - 1; last >= 0 {
+			s := serviceOf(&chain.Filters[last].Config)
 			s.tls = chain.passesTLS()
+			s.errands = append(s.errands, chain.TransportSocket.all()...)
+			for _, before := range chain.Filters[:last] {
+				s.before(before.Config.Type, before.Config.Names)
+			}
 			all = append(all, s)
 		}
 	}
+	for _, filter := range l.ListenerFilters {
+		if shortType(filter.Config.Type) == "UdpProxyConfig" {
+			all = append(all, serviceOf(&filter.Config))
+		}
+	}
+	if len(all) > 0 {
+		all[0].errands = append(all[0].errands, l.AccessLog.all()...)
+	}
 	return all
+}
+
+// shortType is the last part of a type's URL: "RedisProxy".
+func shortType(url string) string { return url[strings.LastIndexByte(url, '.')+1:] }
+
+// ownGauges say how many requests or sessions a filter has, by its type. %s is the prefix of its statistics.
+var ownGauges = map[string]string{
+	"RedisProxy":     "redis.%s.downstream_rq_active",
+	"ThriftProxy":    "thrift.%s.request_active",
+	"DubboProxy":     "dubbo.%s.request_active",
+	"RocketmqProxy":  "rocketmq.%s.request_active",
+	"GenericProxy":   "generic_proxy.%s.downstream_rq_active",
+	"UdpProxyConfig": "udp.%s.downstream_sess_active",
 }
 
 func serviceOf(f *filterConfig) service {
 	switch f.Type {
 	case typeTCP:
 		clusters, known := oneOf(f.Cluster, f.Weighted)
-		return service{clusters: clusters, complete: known}
+		return service{clusters: append(clusters, f.Names.targets...), errands: f.Names.services, complete: known}
 	case typeHTTP:
-		s := service{prefix: statName(f.StatPrefix), routes: f.RDS.Name, upgrades: f.Upgrades}
+		s := service{prefix: statName(f.StatPrefix), routes: f.RDS.Name, upgrades: f.Upgrades, errands: f.Names.all(), http2: f.Codec != "HTTP1"}
 		for _, filter := range f.HTTPFilters {
 			s.health = s.health || strings.HasSuffix(filter.Config.Type, ".HealthCheck")
+			s.before(filter.Config.Type, filter.Config.Names)
 		}
 		if f.Routes != nil {
-			s.clusters, s.redirects, s.complete = f.Routes.targets()
-			s.upgrades = append(s.upgrades, f.Routes.upgrades()...)
+			s.take(f.Routes)
 		}
 		return s
 	default:
-		return service{}
+		s := service{filter: shortType(f.Type), clusters: f.Names.targets, errands: f.Names.services, complete: true}
+		if gauge := ownGauges[s.filter]; gauge != "" && f.StatPrefix != "" {
+			s.gauge = fmt.Sprintf(gauge, statName(f.StatPrefix))
+		}
+		return s
 	}
+}
+
+// before takes the clusters that a filter asks before a request or connection goes on. Calls that belong to one request end with it;
+// every other filter's are Envoy's own.
+func (s *service) before(filterType string, names clusterNames) {
+	switch short := shortType(filterType); {
+	case strings.HasPrefix(short, "ExtAuthz"), short == "RateLimit", short == "ExternalProcessor":
+		s.asked = append(s.asked, names.all()...)
+	default:
+		s.errands = append(s.errands, names.all()...)
+	}
+}
+
+func (s *service) take(r *routeConfig) {
+	s.clusters, s.redirects, s.complete = r.targets()
+	s.upgrades = append(s.upgrades, r.upgrades()...)
+	s.errands = append(s.errands, r.mirrors()...)
 }
 
 // resolve fills in the routes that came by RDS.
 func (s *service) resolve(routes map[string]*routeConfig) {
 	if r := routes[s.routes]; s.routes != "" && r != nil {
-		s.clusters, s.redirects, s.complete = r.targets()
-		s.upgrades = append(s.upgrades, r.upgrades()...)
+		s.take(r)
 	}
 }
 
@@ -123,13 +174,23 @@ type names struct {
 	complete  bool     // no inbound route chooses another cluster at run time
 	prefixes  []string // of inbound HTTP connection managers, sorted
 	tcp       bool     // some inbound traffic is not HTTP: http gauges do not see it
+	http2     bool     // some of it may be HTTP/2
 	shared    bool     // a prefix is used by other listeners too: http gauges cannot be told apart
 	mixed     bool     // so is a listener's name in the statistics: all with port 0 on one address share it
 	listeners []string // "listener.<address>" of inbound listeners that accept by themselves, sorted
 	classes   classes
+	apart     []counted // filters whose requests hosts and http gauges do not count
 }
 
-func namesOf(picked, all []served, d destinations) names {
+// counted is a filter that is counted by itself: by its own gauge, else by its listener's connections.
+type counted struct {
+	what    string   // "listener redis: RedisProxy"
+	gauges  []string // in order of preference; the first that is visible is read
+	byHosts bool     // hosts count its requests too, so that nothing is lost without a gauge
+	http    bool     // so do the http gauges
+}
+
+func namesOf(picked, all []served, d known) names {
 	n := names{complete: true, classes: classes{http: map[string]bool{}, tcp: map[string]string{}}}
 	clusters, prefixes, addresses := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, s := range picked {
@@ -142,13 +203,19 @@ func namesOf(picked, all []served, d destinations) names {
 				clusters[c] = true
 			}
 			n.complete = n.complete && svc.complete
+			n.http2 = n.http2 || svc.http2
 			n.classes.add(svc, counted)
 			switch {
+			case svc.filter != "":
+				n.apart, n.tcp = append(n.apart, s.countedApart(svc)), true
 			case len(counted) == 0 && len(svc.clusters) > 0: // only a hop: its tunnels stay open for long
 			case svc.prefix != "":
 				prefixes[svc.prefix] = true
 			default:
 				n.tcp = true
+			}
+			if cluster := d.unlisted(svc); cluster != "" { // Redis too: its hosts do not count all of it then
+				n.apart = append(n.apart, s.hostless(svc, cluster, d.kinds[cluster]))
 			}
 		}
 	}
@@ -166,6 +233,18 @@ func namesOf(picked, all []served, d destinations) names {
 	return n
 }
 
+// countedApart says what counts the requests or sessions of a filter that is neither HTTP nor TCP.
+func (s served) countedApart(svc service) counted {
+	c := counted{what: fmt.Sprintf("listener %s: %s", s.Name, svc.filter), byHosts: svc.filter == "RedisProxy"}
+	if svc.gauge != "" {
+		c.gauges = append(c.gauges, svc.gauge)
+	}
+	if svc.filter != "UdpProxyConfig" && s.accepts() { // datagrams open no connection
+		c.gauges = append(c.gauges, "listener."+s.statAddress()+".downstream_cx_active")
+	}
+	return c
+}
+
 // accepts reports whether connections arrive at the listener itself: not at internal ones, nor at those that are only handed connections.
 func (l *listener) accepts() bool {
 	return l.InternalListener == nil && (l.BindToPort == nil || *l.BindToPort)
@@ -178,15 +257,25 @@ func (l *listener) statAddress() string {
 	return statName(l.Address.String())
 }
 
-// leadsHome reports whether a host is this Envoy's admin interface, reached by us at admin ("127.0.0.1:15000" or a socket's path).
-func leadsHome(admin, ip string, port uint32, pipe string) bool {
-	if pipe != "" {
-		return pipe == admin
+// home is where Envoy's admin interface is: an address or a socket's path.
+type home struct {
+	addr netip.AddrPort
+	path string
+}
+
+func homeAt(admin string) home {
+	addr, _ := netip.ParseAddrPort(strings.Replace(admin, "localhost:", "127.0.0.1:", 1)) // a path is none
+	return home{addr, admin}
+}
+
+// leads reports whether a host is this Envoy's admin interface.
+func (a home) leads(h *host) bool {
+	if h.pipe != "" {
+		return h.pipe == a.path
 	}
-	at, err := netip.ParseAddrPort(strings.Replace(admin, "localhost:", "127.0.0.1:", 1))
-	if err != nil {
+	if h.port == 0 || uint32(a.addr.Port()) != h.port {
 		return false
 	}
-	host, err := netip.ParseAddr(ip)
-	return err == nil && uint32(at.Port()) == port && (host == at.Addr() || host.IsLoopback() && at.Addr().IsLoopback())
+	ip, err := netip.ParseAddr(h.ip)
+	return err == nil && (ip == a.addr.Addr() || ip.IsLoopback() && a.addr.Addr().IsLoopback())
 }

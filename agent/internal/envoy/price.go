@@ -1,19 +1,25 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
 
 const (
-	share     = 20                     // whoever answers spends at most 1/20 of its time on us
-	tooDear   = time.Second / share    // what costs more cannot be read once a second
-	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share × its cost
+	share20   = 20                     // whoever answers spends at most 1/20 of its time on us
+	tooDear   = time.Second / share20  // what costs more cannot be read once a second
+	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share20 × its cost
 	statsPace = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
 	statsFree = 4 * time.Second        // what was not spent in that long may be spent at once: a drain begins with questions
-	unproven  = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most
-	lookPace  = time.Second            // how often the listeners are compared
-	flushPace = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
+	unproven  = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most; so little hardly costs anything
+	lookPace  = time.Second            // how often the configuration is read at most
+	lookEvery = 5 * time.Second        // how often it is read at least while readings are frequent
+
+	lookPatience = 250 * time.Millisecond // how long a reading waits for a look at the configuration
+	wholeEvery   = 2 * time.Second        // how often /clusters is read without a filter at least
+	savedWhole   = 3                      // so many whole answers' price may be saved up
+	flushPace    = 2 * 5 * time.Second    // two of Envoy's default stats_flush_interval
 )
 
 // price remembers what a rung cost and whether it was given up.
@@ -37,7 +43,16 @@ func (p *price) paid(now time.Time, took time.Duration) {
 	}
 	if p.dear++; p.dear >= 2 {
 		p.why = fmt.Sprintf("takes %s, more than %s of each second", took.Round(time.Millisecond), tooDear)
-		p.retryAt = now.Add(max(retryDear, 2*share*took))
+		p.retryAt = now.Add(max(retryDear, 2*share20*took))
+	}
+}
+
+// book books a call as it ended. What fails otherwise may work the next time.
+func (p *price) book(now time.Time, took time.Duration, err error) {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code/100 == 4 {
+		p.refused(now, err)
+	} else if err == nil {
+		p.paid(now, took)
 	}
 }
 
@@ -47,14 +62,14 @@ func (p *price) refused(now time.Time, err error) {
 }
 
 // prices are the prices of the rungs.
-type prices struct{ clusters, gauges, counters, flush price }
+type prices struct{ clusters, stats, flush price }
 
 func (p *prices) demoted() []string {
 	var all []string
 	for _, rung := range []struct {
 		name string
 		*price
-	}{{"clusters", &p.clusters}, {"http and listener_cx", &p.gauges}, {"arrival counters", &p.counters}, {"total_connections", &p.flush}} {
+	}{{"clusters", &p.clusters}, {"statistics", &p.stats}, {"total_connections", &p.flush}} {
 		if rung.why != "" {
 			all = append(all, rung.name+": "+rung.why)
 		}
@@ -77,7 +92,7 @@ func (a *allowance) due(now time.Time, busy bool) bool {
 	if busy {
 		return now.Sub(a.at) >= a.every(busy)
 	}
-	return a.paid.Sub(now) <= share*a.cost
+	return a.paid.Sub(now) <= share20*a.cost
 }
 
 func (a *allowance) spent(now time.Time, took time.Duration) {
@@ -90,13 +105,13 @@ func (a *allowance) spent(now time.Time, took time.Duration) {
 	if a.paid.Before(now) {
 		a.paid = now
 	}
-	a.paid = a.paid.Add(share * took)
+	a.paid = a.paid.Add(share20 * took)
 	if free := now.Add(-statsFree); a.busy.Before(free) {
 		a.busy = free
 	} else if a.busy.After(now) {
 		a.busy = now
 	}
-	a.busy = a.busy.Add(5 * share * took)
+	a.busy = a.busy.Add(5 * share20 * took)
 }
 
 // every is the longest time from the newest reading to the next.
@@ -104,5 +119,5 @@ func (a *allowance) every(busy bool) time.Duration {
 	if busy {
 		return max(statsPace, a.busy.Sub(a.at))
 	}
-	return share * a.cost
+	return share20 * a.cost
 }

@@ -128,7 +128,7 @@ func TestBeginningIsCloselyLookedAt(t *testing.T) {
 func TestZeroBetweenRareLooks(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"stats":[{"name":%q,"value":0}]}`, totalConnections)
+		fmt.Fprintf(w, "%s: 0\n", totalConnections)
 	}))
 	t.Cleanup(server.Close)
 	c, err := New(server.URL)
@@ -152,5 +152,59 @@ func TestZeroBetweenRareLooks(t *testing.T) {
 	}
 	if n := look(30*time.Second + flushPace); n != drain.Known(0) {
 		t.Errorf("after two flushes: %+v", n)
+	}
+}
+
+// Who waits for a proof gets one whole answer of /clusters ahead of its time, and only one for each time that it asks for.
+func TestOneWholeAnswerAhead(t *testing.T) {
+	t.Parallel()
+	const took = 250 * time.Millisecond
+	began := time.Now()
+	at := func(d time.Duration) time.Time { return began.Add(d) }
+	w := whole{known: true, at: began}
+	w.spent(took, began)
+	if w.due(at(time.Second), changes{}, false) {
+		t.Error("due before its time")
+	}
+	if !w.ahead(at(time.Second), at(time.Second)) {
+		t.Error("not for who waits for a proof")
+	}
+	w.at = at(time.Second)
+	if w.ahead(at(2*time.Second), at(time.Second)) {
+		t.Error("two for one proof")
+	}
+	w.spent(took, began)
+	if w.ahead(at(2*time.Second), at(2*time.Second)) {
+		t.Error("a second one ahead of its time")
+	}
+	if !w.ahead(at(share20*took), at(2*time.Second)) {
+		t.Error("none although the first is paid")
+	}
+	twice := time.Second + 2*share20*took
+	if w.due(at(twice-1), changes{}, false) || !w.due(at(twice), changes{}, false) || w.due(at(twice), changes{}, true) {
+		t.Error("without anybody who waits: not after twice its price, or with something under way")
+	}
+}
+
+// What a stop has not spent yet may be spent when it matters: each of four requests, one shortly after the other, ends in a zero that is proved.
+func TestWhatAStopHasSavedMayBeSpent(t *testing.T) {
+	t.Parallel()
+	const took = 250 * time.Millisecond
+	began := time.Now()
+	w := whole{known: true, at: began.Add(-time.Minute), took: took}
+	late := began.Add(10 * time.Second) // two answers' worth
+	for n := range 5 {
+		now := late.Add(time.Duration(n) * time.Second)
+		if may := w.ahead(now, now); may != (n < 4) {
+			t.Errorf("answer %d within seconds: %v", n+1, may)
+		}
+		w.at = now
+		w.spent(took, began)
+	}
+	w = whole{known: true, at: began.Add(-time.Hour), took: took}
+	w.at = began
+	w.spent(took, began.Add(-time.Hour))
+	if saved := began.Sub(w.paid); saved > savedWhole*share20*took {
+		t.Errorf("an hour saves %v", saved)
 	}
 }

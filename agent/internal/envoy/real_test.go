@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -96,6 +97,25 @@ func until(t *testing.T, c *envoy.Client, what string, ok func(envoy.Sample) boo
 	}
 }
 
+// withinASecond samples as often as the agent does in a second where it waits for a zero. How long that takes on a busy machine says
+// nothing: readings are counted, and one that Envoy had no time to answer is none.
+func withinASecond(t *testing.T, c *envoy.Client, what string, ok func(envoy.Sample) bool) {
+	t.Helper()
+	const poll = 25 * time.Millisecond
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	var s envoy.Sample
+	for answered := 0; answered < int(time.Second/poll); <-tick.C {
+		if s = c.Sample(t.Context()); ok(s) {
+			return
+		}
+		if s.Failure != envoy.Timeout {
+			answered++
+		}
+	}
+	t.Fatalf("a second's readings, and none with %s; the last one: %+v", what, s)
+}
+
 func inFlight(n int64) func(envoy.Sample) bool {
 	return func(s envoy.Sample) bool { return s.InFlight == drain.Known(n) }
 }
@@ -161,6 +181,9 @@ func TestDescribe(t *testing.T) {
 		d := describe(t, c)
 		if d.Version != version || d.State != "LIVE" || d.Gradual || d.DrainTime != 7*time.Second || d.NodeID != "envoytest" {
 			t.Errorf("%+v", d)
+		}
+		if short := d.Doubt(20 * time.Second); !strings.Contains(short, "after 7s new connections") || d.Doubt(7*time.Second) != "" {
+			t.Errorf("of a drain of 20 s it says %q", short)
 		}
 		want := []uint16{port(t, e.Inbound()), port(t, e.Listeners["tcp"])}
 		slices.Sort(want)

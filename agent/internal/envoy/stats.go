@@ -1,6 +1,9 @@
 package envoy
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -8,63 +11,50 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // maxQuery keeps our request line far below the 60 KiB of headers that Envoy takes.
 const maxQuery = 8 << 10
 
-// readStats reads /stats?format=json and returns the numbers among wanted. A wanted name that is missing was not printed: hidden, or never written.
+// readStats reads /stats, a line for each, and returns the numbers among wanted. A wanted name that is missing was not printed: hidden, or never written.
 func readStats(body io.Reader, wanted []string) (map[string]int64, error) {
 	found := make(map[string]int64, len(wanted))
-	s := newStream(body, maxValue)
-	one := func() error {
-		var stat struct {
-			Name  string         `json:"name"`
-			Value jsontext.Value `json:"value"`
+	lines := bufio.NewScanner(body)
+	lines.Buffer(make([]byte, 0, 4<<10), maxValue)
+	for lines.Scan() {
+		raw, value, ok := bytes.Cut(lines.Bytes(), []byte(": "))
+		if !ok {
+			return nil, fmt.Errorf("read stats: %.40q is none", lines.Bytes())
 		}
-		if s.PeekKind() != '{' {
-			return s.skip()
+		name := string(raw)
+		if bytes.IndexByte(raw, ':') >= 0 {
+			name = statName(name)
 		}
-		if err := s.value(&stat); err != nil {
-			return err
+		if !slices.Contains(wanted, name) {
+			continue
 		}
-		name := statName(stat.Name)
-		if !slices.Contains(wanted, name) { // other stats, and the last element: histograms, without a name
-			return nil
-		}
-		n, err := strconv.ParseInt(string(stat.Value), 10, 64)
+		n, err := strconv.ParseInt(string(value), 10, 64)
 		if err != nil || n < 0 {
-			return fmt.Errorf("stat %s is %.40s", stat.Name, stat.Value)
+			return nil, fmt.Errorf("read stats: %s is %.40s", name, value)
 		}
 		found[name] = n
-		return nil
 	}
-	seen := false
-	err := s.object(func(name string) error {
-		if name != "stats" {
-			return s.skip()
+	if err := lines.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = errTooLarge
 		}
-		seen = true
-		return s.array(one)
-	})
-	if err == nil && !seen {
-		err = fmt.Errorf("no stats in the reply")
-	}
-	if err != nil {
 		return nil, fmt.Errorf("read stats: %w", err)
 	}
-	return found, s.end()
+	return found, nil
 }
 
-// statsPath asks for exactly these stats of one type, "Gauges" or "Counters". With usedOnly Envoy skips those never written, which is far cheaper for it.
-func statsPath(kind string, usedOnly bool, names []string) string {
-	path := "/stats?format=json&type=" + kind
+// statsPath asks for exactly these stats. With usedOnly Envoy skips those never written, which is far cheaper for it.
+func statsPath(usedOnly bool, names []string) string {
+	path := "/stats?"
 	if usedOnly {
-		path += "&usedonly"
+		path += "usedonly&"
 	}
-	return path + filter(names, "^(http|listener|server)\\.")
+	return path + strings.TrimPrefix(filter(names, "^(cluster_manager|http|http2|listener|listener_manager|server|redis|thrift|dubbo|rocketmq|generic_proxy|udp)\\."), "&")
 }
 
 func clustersPath(names []string) string { return "/clusters?format=json" + filter(names, "") }
@@ -83,9 +73,9 @@ func filter(names []string, coarse string) string {
 }
 
 // statName writes a name as Envoy does inside a stat's name. Releases before 1.40 leave the colons of an HTTP stat prefix as they are (measured), so the names that are read go through it too.
-func statName(s string) string {
-	return strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_").Replace(s)
-}
+func statName(s string) string { return statNames.Replace(s) }
+
+var statNames = strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_")
 
 func quoted(names []string) []string {
 	all := make([]string, len(names))

@@ -102,3 +102,16 @@ func (s *stream) explain(err error) error {
 
 // value decodes the next value into v, of which only the named fields are kept.
 func (s *stream) value(v any) error { return s.explain(json.UnmarshalDecode(s.Decoder, v)) }
+
+// text decodes the next value, which is a string or a number, as the reply writes it.
+func (s *stream) text(into *string) error {
+	token, err := s.ReadToken()
+	if err != nil {
+		return s.explain(err)
+	}
+	if kind := token.Kind(); kind != '"' && kind != '0' {
+		return fmt.Errorf("found %s at byte %d, want a text or a number", kind, s.InputOffset())
+	}
+	*into = token.String()
+	return nil
+}

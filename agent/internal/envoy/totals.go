@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
@@ -9,10 +10,39 @@ import (
 // totals are the statistics as of the last time they were read, and the counters since the beginning.
 type totals struct {
 	allowance               allowance
+	read                    bool // the last time, not given up
 	http, conns, upgrades   drain.Count
+	apart, bytes            drain.Count
+	unanswered              drain.Count // of http, at most: those whose answer has not begun
+	silent                  silentEnds
 	newConns, newRequests   drain.Count
 	opened, requests, hosts counter
 	errors                  counter
+}
+
+// forget makes the statistics unknown; the counters go on.
+func (t *totals) forget() {
+	t.http, t.conns, t.upgrades, t.apart = drain.Count{}, drain.Count{}, drain.Count{}, drain.Count{}
+	t.bytes, t.unanswered, t.newConns, t.newRequests = drain.Count{}, drain.Count{}, drain.Count{}, drain.Count{}
+}
+
+// silentEnds is how many requests ended without an answer, at least: that is what came, less what was answered and what is there.
+type silentEnds struct {
+	names []string // of the counters that say so
+	n     int64
+}
+
+// unanswered is how many of the requests that are there have no answer that has begun, at most.
+func (e *silentEnds) unanswered(names []string, came, answered, there drain.Count) drain.Count {
+	if !came.Known || !answered.Known || !there.Known {
+		return drain.Count{}
+	}
+	if open := came.N - answered.N; !slices.Equal(e.names, names) || open < e.n { // other counters, or another process
+		*e = silentEnds{names, max(0, open-there.N)}
+	} else {
+		e.n = max(e.n, open-there.N)
+	}
+	return drain.Known(came.N - answered.N - e.n)
 }
 
 // counter keeps a sum of counters from decreasing when a host is removed, somebody resets the counters or Envoy restarts.
@@ -44,7 +74,7 @@ const totalConnections = "server.total_connections"
 func (r *reading) flushed() error {
 	f, p := &r.c.flush, &r.c.price.flush
 	names := []string{totalConnections}
-	values, err := r.read(p, "Gauges", names)
+	values, err := r.read(p, names)
 	n, found := values[totalConnections]
 	if !found {
 		f.zeroSince = time.Time{}

@@ -3,29 +3,40 @@ package envoy
 import (
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
-// view is what Sample has to read of one Envoy with one configuration.
+// view is what Sample knows of one Envoy with one configuration. The zero view is good: nothing is known but the rule for that case.
 type view struct {
-	loaded                      string // when the bootstrap was loaded
-	sum                         uint64 // checksum of /listeners
-	inboundPorts, upstreamPorts []uint16
-	directed, guessed           bool
+	Description
+	rule  rule
+	at    time.Time     // when the look at the configuration began
+	took  time.Duration // how long it took
+	moved changes       // the configuration's counters before the look
 
-	clusters     map[string]bool // inbound; true: was there, so its absence is news
-	clustersPath string
-	classes      classes
-	blind        bool // some inbound traffic is not HTTP: the http gauges do not see it
+	epoch          uint32        // of the hot restart
+	parentShutdown time.Duration // after this long a process ends the one before it
 
-	gauges, counters []string // to ask for, all of them visible
-	http, conns      []string // gauges; nil when some of them are hidden
-	upgrades         []string // so are these, and nil when none is allowed
-	requests, opened []string // counters; nil when some of them are hidden
+	loaded  string // when the bootstrap was loaded
+	classes classes
+	blind   bool // some inbound traffic is not HTTP: the http gauges do not see it
+	http2   bool // some may be HTTP/2
+	pending bool // the bytes that wait for a client's window are shown, once there was one
+
+	stats              []string // to ask for, all of them visible
+	http, conns        []string // gauges; nil when some of them are hidden
+	upgrades, buffered []string // so are these, and nil when there is none to read
+	requests, opened   []string // counters; nil when some of them are hidden
+	answered           []string // so are these: requests whose answer has begun
+	apart              []string // gauges of filters that are counted by themselves
+	uncounted          []string // inbound traffic that nothing counts, and what would
+	unlisted           []string // inbound HTTP whose requests only the http gauges show
+	missing            []string // paths that Envoy refuses, and what it costs
 }
 
 // istioAgentPort is where the cluster "agent" of Istio's bootstrap leads: the health of its own agent.
@@ -40,109 +51,110 @@ func (d *discovery) candidates() []served {
 // known is what /clusters says about the clusters that listeners lead to.
 type known struct {
 	destinations
-	viaAPI map[string]bool // every cluster seen; true: came by CDS
-	ports  map[string][]uint16
+	ports map[string][]uint16
+	empty []string            // without a host
+	kinds map[string]string   // types of clusters that list no host, where the type is an extension that may have hosts of its own
+	leads map[string][]string // clusters that send their traffic to others
 }
 
 // choose decides what is inbound and what there is to read.
 func (d *discovery) choose() error {
-	referenced := make(map[string]bool)
-	guess := d.view.guessed
+	d.known = known{destinations: destinations{own: map[string]bool{}, hop: map[string]bool{}}, ports: map[string][]uint16{}, kinds: map[string]string{}, leads: map[string][]string{}}
+	referenced, complete := make(map[string]bool), !d.unread
 	for _, l := range d.candidates() {
 		for _, s := range l.services {
-			guess = guess || !s.complete
-			for _, name := range s.clusters {
-				referenced[name] = true
-			}
+			complete = complete && s.complete
+			add(referenced, s.clusters)
 		}
 	}
-	k, err := d.readDestinations(referenced, guess)
-	if err != nil {
-		return err
+	if complete {
+		d.note(d.readDestinations(clustersPath(slices.Sorted(maps.Keys(referenced))), func(h clusterHead) bool { return referenced[h.name] }))
+	} else {
+		d.note(d.readDestinations("/clusters?format=json", func(clusterHead) bool { return true }))
 	}
-	picked, directed := inbound(d.listeners, k.destinations, d.lds)
-	n := namesOf(picked, d.listeners, k.destinations)
-	d.view.directed = directed
-	if d.view.guessed = d.view.guessed || !n.complete; d.view.guessed {
-		n.clusters = slices.Concat(n.clusters, d.guess(k))
-	}
-	d.chooseClusters(n, k)
-	d.choosePorts(picked, n, k)
+	d.note(d.readMembers())
+	picked, directed := inbound(d.listeners, d.known.destinations, d.lds)
+	n := namesOf(picked, d.listeners, d.known)
+	v := d.view
+	v.rule = d.newRule(picked, n)
+	v.Directed, v.Guessed = directed, !v.rule.complete
+	v.blind, v.classes, v.http2 = n.tcp || d.unread, n.classes, n.http2 || d.unread
+	d.choosePorts(picked)
 	return d.chooseStats(n)
 }
 
-func (d *discovery) readDestinations(referenced map[string]bool, all bool) (known, error) {
-	k := known{
-		destinations: destinations{own: map[string]bool{}, hop: map[string]bool{}},
-		viaAPI:       map[string]bool{}, ports: map[string][]uint16{},
-	}
-	path := "/clusters?format=json"
-	if !all {
-		path = clustersPath(slices.Sorted(maps.Keys(referenced)))
-	}
-	ours := ownAddresses()
-	wanted := func(head clusterHead) bool {
-		if all || referenced[head.name] {
-			k.viaAPI[head.name] = head.addedViaAPI
-			return true
-		}
-		return false
-	}
-	return k, allowed(d.get(path, func(body io.Reader) error {
-		return readClusters(body, wanted, func(name string, h *adminv3.HostStatus) error {
-			at := h.GetAddress()
-			ip, port := at.GetSocketAddress().GetAddress(), at.GetSocketAddress().GetPortValue()
-			switch {
-			case at.GetEnvoyInternalAddress() != nil:
-				k.hop[name] = true
-			case leadsHome(d.c.host, ip, port, at.GetPipe().GetPath()), name == "agent" && port == istioAgentPort:
-				k.own[name] = true
+func (d *discovery) readDestinations(path string, wanted func(clusterHead) bool) error {
+	ours, admin, last := ownAddresses(), homeAt(d.c.host), ""
+	err := d.get(path, func(body io.Reader) error {
+		return readClusters(body, func(head clusterHead) bool {
+			if !wanted(head) {
+				return false
 			}
-			if p := localPort(ip, port, ours); p != 0 {
-				k.ports[name] = append(k.ports[name], p)
+			if d.cds = d.cds || head.addedViaAPI; last != "" {
+				d.known.empty = append(d.known.empty, last)
+			}
+			d.heads, last = append(d.heads, head), head.name
+			return true
+		}, func(name string, h *host) error {
+			last = ""
+			switch {
+			case h.internal:
+				d.known.hop[name] = true
+			case admin.leads(h), name == "agent" && h.port == istioAgentPort:
+				d.known.own[name] = true
+			}
+			if p := localPort(h.ip, h.port, ours); p != 0 {
+				d.known.ports[name] = append(d.known.ports[name], p)
 			}
 			return nil
 		})
-	}))
+	})
+	if last != "" {
+		d.known.empty = append(d.known.empty, last)
+	}
+	return err
 }
 
-// guess returns the clusters that may get inbound traffic when the configuration does not tell.
-func (d *discovery) guess(k known) []string {
-	outbound, istio, viaAPI := map[string]bool{}, false, false
-	for _, l := range d.listeners {
-		for _, s := range l.services {
-			for _, name := range s.clusters {
-				outbound[name] = outbound[name] || l.Direction == "OUTBOUND"
+// readMembers looks up what the clusters without hosts are: some send their traffic to other clusters, which count then.
+func (d *discovery) readMembers() error {
+	var err error
+	for asked := map[string]bool{}; len(d.known.empty) > 0 && err == nil; {
+		pattern := url.QueryEscape("^(" + strings.Join(quoted(d.known.empty), "|") + ")$")
+		add(asked, d.known.empty)
+		d.known.empty = nil
+		if len(pattern) > maxQuery {
+			pattern = url.QueryEscape(".")
+		}
+		for _, resource := range []string{"static_clusters", "dynamic_active_clusters"} {
+			err = d.get("/config_dump?resource="+resource+"&name_regex="+pattern, func(body io.Reader) error {
+				return readConfigs(body, func(r struct {
+					Cluster struct {
+						Name string      `json:"name"`
+						Type clusterType `json:"cluster_type"`
+					} `json:"cluster"`
+				},
+				) {
+					if !asked[r.Cluster.Name] {
+						return
+					}
+					d.known.learn(r.Cluster.Name, r.Cluster.Type)
+					for _, member := range r.Cluster.Type.Config.Names.targets {
+						if d.members[member] = true; !asked[member] {
+							d.known.empty = append(d.known.empty, member) // it may be of that kind itself
+						}
+					}
+				})
+			})
+			if err != nil && !d.unread {
+				d.known.unread(asked)
 			}
 		}
 	}
-	for name, byCDS := range k.viaAPI {
-		istio, viaAPI = istio || strings.HasPrefix(name, "inbound|"), viaAPI || byCDS
-	}
-	var names []string
-	for name, byCDS := range k.viaAPI {
-		switch {
-		case k.own[name] || k.hop[name] || outbound[name]:
-		case istio && !strings.HasPrefix(strings.ToLower(name), "inbound"):
-		case viaAPI && !byCDS: // with a control plane, static clusters are its own and telemetry's: their streams never end
-		default:
-			names = append(names, name)
-		}
-	}
-	return names
+	return err
 }
 
-func (d *discovery) chooseClusters(n names, k known) {
-	d.view.clusters = make(map[string]bool)
-	for _, name := range n.clusters {
-		_, there := k.viaAPI[name]
-		d.view.clusters[name] = there
-	}
-	d.view.blind, d.view.classes = n.tcp, n.classes
-	d.view.clustersPath = clustersPath(slices.Sorted(maps.Keys(d.view.clusters)))
-}
-
-func (d *discovery) choosePorts(picked []served, n names, k known) {
+func (d *discovery) choosePorts(picked []served) {
+	v := d.view
 	for _, l := range picked {
 		at := l.Address.Socket
 		if !l.accepts() || at.Protocol == "UDP" {
@@ -155,18 +167,25 @@ func (d *discovery) choosePorts(picked []served, n names, k known) {
 		for _, more := range l.Additional {
 			ports = append(ports, more.Address.Socket.Port)
 		}
-		d.view.inboundPorts = append(d.view.inboundPorts, ports...)
+		v.InboundPorts = append(v.InboundPorts, ports...)
 	}
 	if len(d.listeners) == 0 { // the configuration is not readable; the bound ports are
-		d.view.inboundPorts = slices.Collect(maps.Values(d.bound))
-	}
-	for _, name := range n.clusters {
-		if len(k.ports[name]) == 0 {
-			k.ports[name] = []uint16{istioPort(name)}
+		for _, port := range d.bound {
+			v.InboundPorts = append(v.InboundPorts, port)
 		}
-		d.view.upstreamPorts = append(d.view.upstreamPorts, k.ports[name]...)
 	}
-	d.view.inboundPorts, d.view.upstreamPorts = tidy(d.view.inboundPorts), tidy(d.view.upstreamPorts)
+	for _, head := range d.heads {
+		counts := v.rule.of(head)
+		if counts != allHosts && counts != ownHosts || d.known.own[head.name] || d.cds && !head.addedViaAPI && !v.rule.traffic[head.name] {
+			continue // a static cluster beside a control plane's is hardly the app
+		}
+		if ports := d.known.ports[head.name]; len(ports) > 0 {
+			v.UpstreamPorts = append(v.UpstreamPorts, ports...)
+		} else {
+			v.UpstreamPorts = append(v.UpstreamPorts, istioPort(head.name))
+		}
+	}
+	v.InboundPorts, v.UpstreamPorts = tidy(v.InboundPorts), tidy(v.UpstreamPorts)
 }
 
 func tidy(ports []uint16) []uint16 {
@@ -178,22 +197,57 @@ func tidy(ports []uint16) []uint16 {
 func (d *discovery) chooseStats(n names) error {
 	v := d.view
 	v.http, v.requests = suffixed("http.", n.prefixes, ".downstream_rq_active"), suffixed("http.", n.prefixes, ".downstream_rq_total")
+	v.answered = suffixed("http.", n.prefixes, ".downstream_rq_completed")
+	v.buffered = suffixed("http.", n.prefixes, ".downstream_cx_tx_bytes_buffered")
 	if n.classes.upgrade != "" {
 		v.upgrades = suffixed("http.", n.prefixes, ".downstream_cx_upgrades_active")
 	}
 	if n.shared {
-		v.http, v.requests, v.upgrades = nil, nil, nil
+		v.http, v.requests, v.answered, v.upgrades, v.buffered = nil, nil, nil, nil, nil
 	}
 	v.conns, v.opened = suffixed("", n.listeners, ".downstream_cx_active"), suffixed("", n.listeners, ".downstream_cx_total")
 	if n.mixed {
 		v.conns, v.opened = nil, nil
 	}
-	var err error
-	if v.gauges, err = d.visible("Gauges", &v.http, &v.conns, &v.upgrades); err != nil {
-		return err
+	var apart []string
+	for _, filter := range n.apart {
+		apart = append(apart, filter.gauges...)
 	}
-	v.counters, err = d.visible("Counters", &v.requests, &v.opened)
+	groups := []*[]string{&v.http, &v.conns, &v.upgrades, &v.buffered, &v.requests, &v.answered, &v.opened}
+	seen, err := d.visible(slices.Concat(v.http, v.conns, v.upgrades, v.buffered, v.requests, v.answered, v.opened, apart))
+	for _, group := range groups {
+		if slices.ContainsFunc(*group, func(name string) bool { return !seen[name] }) {
+			*group = nil
+		}
+		v.stats = append(v.stats, *group...)
+	}
+	v.cover(n, seen)
+	slices.Sort(v.stats)
+	v.stats = slices.Compact(v.stats)
 	return err
+}
+
+// cover finds for each filter that is counted by itself what counts it.
+func (v *view) cover(n names, seen map[string]bool) {
+	for _, filter := range n.apart {
+		if filter.http && v.http != nil {
+			v.unlisted = append(v.unlisted, filter.what)
+		} else if first := slices.IndexFunc(filter.gauges, func(gauge string) bool { return seen[gauge] }); first >= 0 {
+			v.apart = append(v.apart, filter.gauges[first])
+		} else if !filter.byHosts {
+			hint := "nothing counts it; stop the pod by a timer"
+			if len(filter.gauges) > 0 {
+				hint = "let the stats_matcher show " + strings.Join(filter.gauges, " or ")
+			}
+			if filter.http && !n.shared {
+				hint = "let the stats_matcher show http.*.downstream_rq_active"
+			}
+			v.uncounted = append(v.uncounted, filter.what+": "+hint)
+		}
+	}
+	slices.Sort(v.apart)
+	v.apart = slices.Compact(v.apart)
+	v.stats = append(v.stats, v.apart...)
 }
 
 func suffixed(before string, names []string, after string) []string {
@@ -204,41 +258,51 @@ func suffixed(before string, names []string, after string) []string {
 	return all
 }
 
-// visible empties each of the groups that Envoy hides a part of and returns what is left to ask for.
-func (d *discovery) visible(kind string, groups ...*[]string) ([]string, error) {
-	var names []string
-	for _, group := range groups {
-		names = append(names, *group...)
+// visible returns which of these statistics Envoy shows.
+func (d *discovery) visible(names []string) (map[string]bool, error) {
+	seen := map[string]bool{}
+	if last := &d.c.shown; len(names) == 0 {
+		return seen, nil
+	} else if d.view.loaded != "" && last.loaded == d.view.loaded && slices.Equal(last.asked, names) {
+		return last.seen, nil // what a process shows stays shown
 	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	seen := map[string]int64{}
 	for _, usedOnly := range []bool{true, false} { // the cheap question first; it is enough once traffic came
-		var err error
-		err = d.get(statsPath(kind, usedOnly, names), func(body io.Reader) error {
-			seen, err = readStats(body, names)
+		err := d.get(statsPath(usedOnly, names), func(body io.Reader) error {
+			values, err := readStats(body, names)
+			for name := range values {
+				seen[name] = true
+			}
 			return err
 		})
-		if kind := FailureOf(err); kind == Refused || kind == Timeout {
-			return nil, err
+		if err != nil {
+			return seen, err
 		}
-		if err != nil || len(seen) == len(names) {
+		if len(seen) == len(names) {
 			break
 		}
 	}
-	var left []string
-	for _, group := range groups {
-		if slices.ContainsFunc(*group, func(name string) bool { _, ok := seen[name]; return !ok }) {
-			*group = nil
-		}
-		left = append(left, *group...)
-	}
-	return left, nil
+	d.c.shown = shown{d.view.loaded, names, seen}
+	return seen, nil
 }
 
-// look remembers when the listeners were compared last.
-type look struct {
-	sum uint64
-	at  time.Time
+// shown remembers which statistics a process shows.
+type shown struct {
+	loaded string
+	asked  []string
+	seen   map[string]bool
+}
+
+// newView is what is known before anything was read.
+func newView() *view {
+	return &view{rule: unread(""), blind: true, http2: true}
+}
+
+// bytes is what Envoy has still to hand to its clients' sockets. Where HTTP/2 may be spoken and neither the requests nor what waits
+// for a client's window can be seen, it is unknown. Envoy makes that gauge with the first connection of HTTP/2.
+func (v *view) bytes(values map[string]int64, http drain.Count) drain.Count {
+	pending, shown := values[pendingBytes]
+	if v.http2 && !shown && !v.pending && !http.Known {
+		return drain.Count{}
+	}
+	return drain.Known(pending + sum(values, v.buffered).N)
 }

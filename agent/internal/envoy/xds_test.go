@@ -103,15 +103,28 @@ func TestListenersThatComeLater(t *testing.T) {
 	})
 }
 
-// TestClusterThatGoes removes a cluster under us: unknown first, then found out.
+// TestClusterThatGoes removes a cluster under a request: its hosts are not listed any more, and the request is still under way.
 func TestClusterThatGoes(t *testing.T) {
 	t.Parallel()
-	e := startControlled(t, "", startApp(t), "traffic_direction: INBOUND", `weighted_clusters: {clusters: [{name: "inbound|8080||", weight: 1}, {name: canary, weight: 0}]}`)
+	app := startApp(t)
+	e := startControlled(t, "", app, "traffic_direction: INBOUND", `weighted_clusters: {clusters: [{name: "inbound|8080||", weight: 1}, {name: canary, weight: 0}]}`)
 	c := connect(t, e.AdminURL)
 	e.put(t, "lds")
 	until(t, c, "the listener", func(s envoy.Sample) bool { return s.Rung == "clusters+http" && len(s.Demoted) == 0 && s.Conns.Known })
-	cds, _, _ := strings.Cut(e.values.Replace(read(t, "xds-cds.yaml")), "- \"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: canary")
-	e.write(t, "cds", cds)
-	until(t, c, "the missing cluster", func(s envoy.Sample) bool { return s.Rung == "http" })
-	until(t, c, "the cluster given up", func(s envoy.Sample) bool { return s.Rung == "clusters+http" })
+	app.send(t, fmt.Sprintf("[::1]:%d", e.inbound))
+	until(t, c, "the request", inFlight(1))
+	e.write(t, "cds", "resources: []")
+	for removed := false; !removed; {
+		_, clusters, err := e.Admin(t.Context(), "GET", "/clusters")
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed = !strings.Contains(clusters, "inbound|8080")
+		if s := c.Sample(t.Context()); s.InFlight.Known && s.InFlight.N == 0 {
+			t.Fatalf("removed %v: %+v", removed, s)
+		}
+	}
+	until(t, c, "the request without its cluster", inFlight(1))
+	close(app.release)
+	until(t, c, "nothing", inFlight(0))
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ type conns struct {
 type connInfo struct {
 	peer  string
 	order uint64 // of being accepted
-	busy  bool   // a request was read and is not answered
+	busy  bool   // a whole request was read and is not answered; half a request is nothing that anyone waits for
 	http2 bool   // it speaks HTTP/2
 }
 
@@ -151,19 +152,42 @@ func (c *conns) remove(conn net.Conn) {
 	}
 }
 
-// changed is the server's ConnState hook.
+// changed is the server's ConnState hook. StateActive says nothing here: net/http sets it at the first byte of a request, so that a
+// flood of headers that never end would look busy, and the newcomer beside it would be the one that goes.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch state {
-	case http.StateNew:
-	case http.StateActive, http.StateIdle:
-		if info, ok := c.open[conn]; ok {
-			info.busy = state == http.StateActive
-		}
+	case http.StateNew, http.StateActive:
+	case http.StateIdle:
+		c.setBusy(conn, false)
 	case http.StateClosed, http.StateHijacked:
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.remove(conn)
 	}
+}
+
+func (c *conns) setBusy(conn net.Conn, busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if info, ok := c.open[conn]; ok {
+		info.busy = busy
+	}
+}
+
+type connContextKey struct{}
+
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connContextKey{}, conn)
+}
+
+// asked marks the connection of each request that was read whole.
+func (c *conns) asked(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if conn, ok := r.Context().Value(connContextKey{}).(net.Conn); ok {
+			c.setBusy(conn, true)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // closeQuiet closes every connection on which nothing is asked, now and from now on.

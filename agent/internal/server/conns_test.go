@@ -54,9 +54,8 @@ func TestWhoIsPushedOut(t *testing.T) {
 				all = append(all, conn)
 				table.add(conn)
 				table.changed(conn, http.StateNew)
-				if o.busy {
-					table.changed(conn, http.StateActive)
-				}
+				table.changed(conn, http.StateActive)
+				table.setBusy(conn, o.busy)
 			}
 			next := &fakeConn{from: c.next}
 			all = append(all, next)
@@ -75,7 +74,7 @@ func TestClosedConnectionsAreForgotten(t *testing.T) {
 	for range 10 {
 		conn := &fakeConn{from: "10.0.0.1"}
 		table.add(conn)
-		table.changed(conn, http.StateActive)
+		table.setBusy(conn, true)
 		table.changed(conn, http.StateIdle)
 		table.changed(conn, http.StateClosed)
 		table.changed(conn, http.StateClosed)
@@ -137,7 +136,7 @@ func TestWhoComesAfterTheEndIsClosed(t *testing.T) {
 	quiet, busy, late := &fakeConn{from: "10.0.0.1"}, &fakeConn{from: "10.0.0.1"}, &fakeConn{from: "10.0.0.1"}
 	table.add(quiet)
 	table.add(busy)
-	table.changed(busy, http.StateActive)
+	table.setBusy(busy, true)
 	table.closeQuiet()
 	table.add(late)
 	if !quiet.closed || busy.closed || !late.closed {

@@ -36,7 +36,7 @@ func newFakeAgent() *fakeAgent {
 func (f *fakeAgent) agent() Agent {
 	return Agent{
 		Hook:    f.hook,
-		Status:  func() any { return map[string]any{"phase": "serving"} },
+		Status:  func(EventPage) any { return map[string]any{"phase": "serving"} },
 		Operate: f.operate,
 	}
 }

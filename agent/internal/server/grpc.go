@@ -15,13 +15,13 @@ const maxMessage = 4 << 10
 func (s *Server) addGRPC() {
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
 	s.opts.Probes.RegisterGRPC(s.grpc)
-	plain := s.public.http.Handler
+	plain, rpc := s.public.http.Handler, s.public.conns.asked(s.grpc)
 	s.public.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.ProtoMajor == 1:
 			plain.ServeHTTP(w, r)
 		case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
-			s.grpc.ServeHTTP(w, r)
+			rpc.ServeHTTP(w, r)
 		default:
 			http.Error(w, "HTTP/2 is for gRPC health only; use HTTP/1.1", http.StatusHTTPVersionNotSupported)
 		}

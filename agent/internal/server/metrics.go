@@ -18,10 +18,10 @@ var (
 // MetricsOptions are the label values that are known from the start. Their series exist from the start, so that a rate over
 // the first event is seen; no other value of phase, outcome or container ever becomes a label.
 type MetricsOptions struct {
-	Version, GoVersion string   // of drain_agent_build_info
-	Phases             []string // the first one is current
-	Outcomes           []string
-	Containers         []string // that have a hook; a hook of any other name is counted under container="other"
+	Version, Revision, GoVersion string   // of drain_agent_build_info
+	Phases                       []string // the first one is current
+	Outcomes                     []string
+	Containers                   []string // that have a hook; a hook of any other name is counted under container="other"
 }
 
 // Metrics is everything on GET /metrics. What is unknown has no sample: it is never shown as 0.
@@ -114,7 +114,7 @@ func histogramVec(name, help, label string) *prometheus.HistogramVec {
 func buildInfo(opts MetricsOptions) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "drain_agent_build_info", Help: "1; the labels say which build this is.",
-		ConstLabels: prometheus.Labels{"version": opts.Version, "goversion": opts.GoVersion},
+		ConstLabels: prometheus.Labels{"version": opts.Version, "revision": opts.Revision, "goversion": opts.GoVersion},
 	})
 	info.Set(1)
 	return info

@@ -48,7 +48,7 @@ func TestMetricNames(t *testing.T) {
 		"phase": "phase", "drains_total": "outcome", "drain_duration_seconds": "", "phase_duration_seconds": "phase",
 		"in_flight": "rung,side", "in_flight_class": "class,rung,side", "in_flight_known": "side", "new_connections_total": "", "score": "",
 		"hook_hold_seconds": "container", "proxy_poll_duration_seconds": "", "proxy_poll_errors_total": "kind",
-		"unknown_hooks_total": "", "build_info": "goversion,version",
+		"unknown_hooks_total": "", "build_info": "goversion,revision,version",
 	}
 	for name, labels := range want {
 		family := families["drain_agent_"+name]

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,9 +19,9 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/prestop/{container...}", s.hook)
 	mux.HandleFunc("/prestop", s.hook)
-	mux.Handle("GET /status", reply(http.HandlerFunc(s.status)))
+	mux.Handle("GET /status", reply(s.replies.bounded(http.HandlerFunc(s.publicStatus))))
 	if s.opts.Metrics != nil {
-		mux.Handle("GET /metrics", reply(s.opts.Metrics))
+		mux.Handle("GET /metrics", reply(s.replies.bounded(s.opts.Metrics)))
 	}
 	if s.opts.Probes != nil {
 		asked := http.NewServeMux()
@@ -38,7 +40,9 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	giveUpBody(w, r)
-	answer := s.agent.Hook(r.Context(), containerName(r), s.authentic(r))
+	authentic := s.authentic(r)
+	clear(r.Header) // up to 8 KiB that nobody needs while the hook is held
+	answer := s.agent.Hook(r.Context(), containerName(r), authentic)
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // nobody listens; an empty 200 would be a lie
 	}
@@ -61,8 +65,19 @@ func containerName(r *http.Request) string {
 	return strings.ToValidUTF8(name, "?")
 }
 
+// status is for operators: with everything that is remembered.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.agent.Status())
+	writeJSON(w, http.StatusOK, s.agent.Status(EventPage{}))
+}
+
+// publicStatus shows the newest events, or with ?before=SEQ those before that one.
+func (s *Server) publicStatus(w http.ResponseWriter, r *http.Request) {
+	before, err := strconv.Atoi(cmp.Or(r.URL.Query().Get("before"), "0"))
+	if err != nil || before < 0 {
+		http.Error(w, "before: want the seq of an event", http.StatusBadRequest)
+		return
+	}
+	writeJSON(w, http.StatusOK, s.agent.Status(EventPage{Before: before, Limit: maxEvents}))
 }
 
 // reply bounds the time a caller may take to read a reply that is made at once.

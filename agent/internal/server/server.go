@@ -22,13 +22,18 @@ import (
 // Limits of the two listeners. The hook port can be reached by every pod the network admits, so each connection is paid for:
 // about 14 KiB of ours and two buffers of the kernel's.
 const (
-	maxConns        = 256
-	maxHTTP2Conns   = 16 // of them; a gRPC probe is one connection, and ends it
+	maxConns        = 160
+	maxHTTP2Conns   = 8 // of them; a gRPC probe is one connection, and ends it
 	maxControlConns = 128
 	maxHeaderBytes  = 8 << 10
 	headerTimeout   = 5 * time.Second  // from the first byte asked for to the last header byte
 	idleTimeout     = 60 * time.Second // of a kept-alive connection; also after how long an unread request body is given up
 	replyTimeout    = 10 * time.Second // to take a reply, hooks excepted
+	maxReplies      = 4                // of status and metrics on their way at once, each in memory until it was taken; twice as many where each peer has one
+	maxPeerReplies  = 2                // of them, to one peer
+	replyWait       = 5 * time.Second  // for a place among them
+	longReply       = 2 * time.Second  // to take one of them
+	maxEvents       = 64               // in a reply of GET /status on the port
 )
 
 // Agent is what the faces need of the agent. All functions must be safe for concurrent use and none may be nil.
@@ -37,12 +42,15 @@ type Agent struct {
 	// Authentic means that the caller proved not to be just any pod: see [Options.TokenFile].
 	// When ctx ends, nobody listens any more and Hook must return soon; the call stays a fact all the same.
 	Hook func(ctx context.Context, container string, authentic bool) HookAnswer
-	// Status returns what GET /status shows, ready for encoding/json.
-	Status func() any
+	// Status returns what GET /status shows, ready for encoding/json: of the events, the newest ones of the page.
+	Status func(EventPage) any
 	// Operate carries out an operator's verb: drain, undrain or finish. The string tells the operator what happens now;
 	// an error says why it does not.
 	Operate func(verb, reason string) (string, error)
 }
+
+// EventPage is a part of the timeline: at most Limit events, all before the one with the number Before. 0 is no bound.
+type EventPage struct{ Before, Limit int }
 
 // HookAnswer is the body of GET /prestop/{container}.
 type HookAnswer struct {
@@ -68,6 +76,7 @@ type Server struct {
 	agent   Agent
 	opts    Options
 	token   token
+	replies *replies
 	public  face
 	control face
 	grpc    *grpc.Server
@@ -92,7 +101,7 @@ func New(agent Agent, opts Options) (*Server, error) {
 	if opts.Warn == nil {
 		opts.Warn = func(string) {}
 	}
-	s := &Server{agent: agent, opts: opts, token: token{path: opts.TokenFile}}
+	s := &Server{agent: agent, opts: opts, token: token{path: opts.TokenFile}, replies: newReplies()}
 	if err := s.token.check(); err != nil {
 		opts.Warn(err.Error())
 	}
@@ -101,14 +110,17 @@ func New(agent Agent, opts Options) (*Server, error) {
 		s.addGRPC()
 	}
 	s.control = newFace(s.controlRoutes(), maxControlConns, opts.Warn)
-	s.control.http.ConnContext = withPeer
+	s.control.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return withPeer(withConn(ctx, conn), conn)
+	}
 	return s, nil
 }
 
 func newFace(handler http.Handler, limit int, warn func(string)) face {
 	c := newConns(limit)
 	return face{conns: c, http: &http.Server{
-		Handler:           handler,
+		Handler:           c.asked(handler),
+		ConnContext:       withConn,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

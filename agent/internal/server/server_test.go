@@ -127,7 +127,7 @@ func TestHangUpIsNoAnswer(t *testing.T) {
 
 func TestAPanicIsReported(t *testing.T) {
 	agent := newFakeAgent().agent()
-	agent.Status = func() any { panic("oops") }
+	agent.Status = func(EventPage) any { panic("oops") }
 	said := make(chan string, 1)
 	_, url := start(t, agent, Options{Warn: func(s string) { said <- s }})
 	if res, err := freshClient().Get(url + "/status"); err == nil {
@@ -154,7 +154,7 @@ func TestAnEmptyTokenFileIsReported(t *testing.T) {
 }
 
 func TestManyCallersAreAnsweredAtOnce(t *testing.T) {
-	const n = 250
+	const n = maxConns - 12
 	f := newFakeAgent()
 	_, url := start(t, f.agent(), Options{})
 	var callers sync.WaitGroup

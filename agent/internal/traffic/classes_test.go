@@ -32,11 +32,11 @@ func TestClassesOfSeries(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			sel, err := parseSelector(tt.selector)
+			sel, err := parseExpression(tt.selector)
 			if err != nil {
 				t.Fatal(err)
 			}
-			n, got, err := sel.sum(strings.NewReader(tt.page))
+			n, got, err := sel.read(body{Reader: strings.NewReader(tt.page)})
 			if err != nil || n.N != tt.total || !maps.Equal(got, tt.want) {
 				t.Errorf("%v by %v, %v; want %d by %v", n, got, err, tt.total, tt.want)
 			}

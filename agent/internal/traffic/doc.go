@@ -10,8 +10,8 @@
 //
 // A connection is open while its state is ESTABLISHED or CLOSE_WAIT. CLOSE_WAIT counts because a peer that has
 // finished sending may still wait for its answer, and from outside this cannot be told from a peer that left.
-// FIN_WAIT1, FIN_WAIT2, CLOSING, LAST_ACK and TIME_WAIT do not: the process has let go of the connection and the kernel
-// delivers what is left without it. SYN_RECV does not: it may be a port scan, and it is ESTABLISHED one round trip later.
+// FIN_WAIT1, FIN_WAIT2, CLOSING, LAST_ACK and TIME_WAIT do not: the process has let go of the connection. What the kernel
+// still has to send of them counts as bytes all the same: in a pod it is lost with the network namespace. SYN_RECV does not: it may be a port scan, and it is ESTABLISHED one round trip later.
 //
 // Connections of this very process are left out: reading a metric from the app must not look like traffic.
 // They are recognised by their other end, which has to be among the sockets this process holds open.

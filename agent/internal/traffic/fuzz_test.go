@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-openapi/jsonpointer"
-
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 // checkCount fails on an answer that is both a number and an error, or neither, or below zero.
@@ -28,7 +27,7 @@ func FuzzParseSource(f *testing.F) {
 		if (s == nil) == (err == nil) {
 			t.Fatalf("ParseSource(%q) = %v, %v", spec, s, err)
 		}
-		if s != nil && (s.Spec() != spec || !validName(s.Name())) {
+		if s != nil && (s.Spec() != secret.Hide(spec) || !validName(s.Name())) {
 			t.Errorf("ParseSource(%q) = %q of %q", spec, s.Spec(), s.Name())
 		}
 	})
@@ -50,10 +49,48 @@ func FuzzPrometheus(f *testing.F) {
 		f.Add([]byte(page))
 	}
 	f.Fuzz(func(t *testing.T, page []byte) {
-		n, _, err := selector{metric: "a"}.sum(bytes.NewReader(page))
+		e, _ := parseExpression("a")
+		n, _, err := e.read(body{Reader: bytes.NewReader(page)})
 		checkCount(t, n, err)
 		if n.Known && !bytes.Contains(page, []byte("a")) {
 			t.Errorf("found a metric in %q", page)
+		}
+	})
+}
+
+func FuzzExpression(f *testing.F) {
+	for _, s := range []string{"a", `a{b="c",d=~'e'} - {"f"}`, "a - 1", "a{b!~`c`,}", `{__name__=~"a|b"}`} {
+		f.Add(s, []byte("a{b=\"c\"} 1 # {x=\"y\"} 1\n# EOF\n"))
+	}
+	f.Fuzz(func(t *testing.T, text string, page []byte) {
+		e, err := parseExpression(text)
+		if err != nil {
+			return
+		}
+		for _, kind := range []string{"", "application/openmetrics-text; version=1.0.0"} {
+			n, _, err := e.read(body{Reader: bytes.NewReader(page), kind: kind, framed: true})
+			checkCount(t, n, err)
+		}
+	})
+}
+
+func FuzzText(f *testing.F) {
+	f.Add(`a (\d+)|b (\d+) - 1`, []byte("a 1 b 2"))
+	f.Fuzz(func(t *testing.T, text string, page []byte) {
+		if p, err := parsePattern(text); err == nil {
+			n, err := p.read(bytes.NewReader(page))
+			checkCount(t, n, err)
+		}
+	})
+}
+
+func FuzzHide(f *testing.F) {
+	f.Add("12/metrics#", "/p?q#f")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		if !strings.ContainsAny(before, "\"'`") && !strings.Contains(after, "s3cr3t") { // quotes may hold a label's value
+			if shown := secret.Hide("http://u:" + before + "s3cr3t@h" + after); strings.Contains(shown, "s3cr3t") {
+				t.Errorf("shows %q", shown)
+			}
 		}
 	})
 }
@@ -65,11 +102,11 @@ func FuzzJSON(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, pointer string, doc []byte) {
-		p, err := jsonpointer.New(pointer)
+		p, err := parsePointers(pointer)
 		if err != nil {
 			return
 		}
-		n, err := numberAt(p, bytes.NewReader(doc))
+		n, err := p.read(bytes.NewReader(doc))
 		checkCount(t, n, err)
 	})
 }

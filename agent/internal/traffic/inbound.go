@@ -24,10 +24,13 @@ type Inbound struct {
 	follow *follower
 }
 
-// InboundSample is one look. Both counts are unknown when Err is set.
+// InboundSample is one look. All counts are unknown when Err is set.
 type InboundSample struct {
 	Conns    drain.Count // connections open now
 	NewConns drain.Count // connections that appeared since the first look, which only takes stock
+	Data     drain.Count // segments with data from clients since the first look; only after CountData
+	Bytes    drain.Count // bytes in send queues that their peers go on taking, the last some within drain.StallAfter
+	Stalled  drain.Count // bytes in the other send queues
 	Err      error
 }
 
@@ -35,6 +38,9 @@ type InboundSample struct {
 func NewInbound(ports []uint16) *Inbound {
 	return &Inbound{follow: newFollower(slices.Clone(ports), open|closing|closed)}
 }
+
+// CountData has counted what clients send, too. It must not be called after the first Look.
+func (i *Inbound) CountData() { i.follow.table.data = true }
 
 // Via returns how sockets are read: "sock_diag", or "/proc/net/tcp" after netlink was refused.
 func (i *Inbound) Via() string {
@@ -58,5 +64,9 @@ func (i *Inbound) Look(ctx context.Context) InboundSample {
 	if len(i.follow.seen) > maxClosed {
 		i.follow.states &^= closed
 	}
-	return InboundSample{Conns: drain.Known(t.open), NewConns: drain.Known(t.fresh)}
+	sample := InboundSample{Conns: drain.Known(t.open), NewConns: drain.Known(t.fresh), Bytes: drain.Known(t.moving), Stalled: drain.Known(t.stalled)}
+	if i.follow.table.data && !t.untold {
+		sample.Data = drain.Known(t.data)
+	}
+	return sample
 }

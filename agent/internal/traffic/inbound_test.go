@@ -1,10 +1,13 @@
 package traffic
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,7 +18,7 @@ import (
 func checkSample(t *testing.T, when string, i *Inbound, conns, fresh int64) {
 	t.Helper()
 	got := i.Look(t.Context())
-	want := InboundSample{Conns: drain.Known(conns), NewConns: drain.Known(fresh)}
+	want := InboundSample{Conns: drain.Known(conns), NewConns: drain.Known(fresh), Bytes: drain.Known(0), Stalled: drain.Known(0)}
 	if got != want {
 		t.Errorf("%s: %+v, want %+v", when, got, want)
 	}
@@ -44,10 +47,54 @@ func TestInbound(t *testing.T) {
 		third.end()
 		(<-s.conns).Close()
 		(<-other.conns).Close()
-		eventually(t, "two have left", func() bool { return in.Look(t.Context()).Conns == drain.Known(1) })
+		eventually(t, "two have left, their FINs are acknowledged", func() bool {
+			s := in.Look(t.Context())
+			return s.Conns == drain.Known(1) && s.Bytes == drain.Known(0)
+		})
 		checkSample(t, "two have left", in, 1, 2)
 	})
 }
+
+// TestBytesInSendQueues fills the send queue of a connection whose peer never reads, and closes it: the kernel still holds the bytes
+// then, in FIN_WAIT1. A listener's backlog is no byte.
+func TestBytesInSendQueues(t *testing.T) {
+	eachWay(t, func(t *testing.T, newTable func([]uint16) table, s *server, dial net.Addr) {
+		in := NewInbound([]uint16{s.port})
+		in.follow.table = newTable([]uint16{s.port})
+		startPeer(t, dial)
+		c := (<-s.conns).(*net.TCPConn)
+		checkSample(t, "nothing sent", in, 1, 0)
+		must(t, c.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+		n, err := io.Copy(c, endless{})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%d bytes sent: %v", n, err)
+		}
+		full := in.Look(t.Context())
+		if !full.Bytes.Known || full.Bytes.N < 1 || full.Bytes.N > n || full.Stalled != drain.Known(0) {
+			t.Errorf("%d bytes sent to who does not read: %+v", n, full)
+		}
+		if others := NewInbound([]uint16{s.port + 1}).Look(t.Context()); others.Bytes != drain.Known(0) || others.Conns != drain.Known(0) {
+			t.Errorf("the port beside it: %+v; a pod in the host's network shares its namespace with all of the node", others)
+		}
+		must(t, c.Close())
+		closed := in.Look(t.Context()) // of what a closed window leaves, the kernel still moves some to the peer's own queue; FIN counts as one
+		if closed.Conns != drain.Known(0) || closed.Bytes.N < 2 || closed.Bytes.N > full.Bytes.N+1 || closed.Stalled != drain.Known(0) {
+			t.Errorf("closed: %+v, was %+v", closed, full)
+		}
+		eventually(t, fmt.Sprintf("nothing is taken for %v", drain.StallAfter), func() bool {
+			for p, m := range in.follow.seen {
+				m.moved = m.moved.Add(-drain.StallAfter)
+				in.follow.seen[p] = m
+			}
+			s := in.Look(t.Context())
+			return s.Bytes == drain.Known(0) && s.Stalled.N > 1 && s.Stalled.N <= closed.Bytes.N
+		})
+	})
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestInboundUnknown(t *testing.T) {
 	if s := NewInbound(nil).Look(t.Context()); s.Err == nil || s.Conns.Known || s.NewConns.Known {
@@ -151,5 +198,49 @@ func TestSocketSource(t *testing.T) {
 		c.Close()
 		checkRead(t, src, 0, "")
 		checkRead(t, source(t, fmt.Sprintf("socket:%d", s.port)), 0, "nothing listens")
+	})
+}
+
+// TestDataFromClients: what clients send is counted in segments, a connection that was there before from then on; /proc does not tell it.
+func TestDataFromClients(t *testing.T) {
+	eachWay(t, func(t *testing.T, newTable func([]uint16) table, s *server, dial net.Addr) {
+		first := startPeer(t, dial)
+		conn := <-s.conns
+		in := NewInbound([]uint16{s.port})
+		in.follow.table = newTable([]uint16{s.port})
+		if got := in.Look(t.Context()); got.Data.Known {
+			t.Errorf("%v although nobody asked for it", got.Data)
+		}
+		in.CountData()
+		in.Look(t.Context())
+		told := in.Via() == viaNetlink
+		heard := func(p *peer, c net.Conn) {
+			t.Helper()
+			p.say()
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := in.Look(t.Context()).Data
+		heard(first, conn)
+		heard(first, conn)
+		if got := in.Look(t.Context()).Data; got.Known != told || told && got.N-before.N != 2 {
+			t.Errorf("%v before, %v after two requests", before, got)
+		}
+		second := startPeer(t, dial)
+		other := <-s.conns
+		heard(second, other)
+		in.Look(t.Context())
+		if got := in.Look(t.Context()).Data; told && got.N-before.N != 3 {
+			t.Errorf("%v before, %v after three requests on two connections", before, got)
+		}
+		first.end()
+		second.end()
+		conn.Close()
+		other.Close()
+		eventually(t, "nobody is left, and nothing is forgotten", func() bool {
+			got := in.Look(t.Context())
+			return got.Conns == drain.Known(0) && got.Data.Known && (!told || got.Data.N-before.N == 3)
+		})
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
+	"strconv"
 
 	"github.com/go-openapi/jsonpointer"
 
@@ -15,32 +17,69 @@ import (
 
 const maxJSON = 1 << 20 // bytes
 
+// pointers is the number at one place of a document, less the one at another, or less a number.
+type pointers struct {
+	plus  jsonpointer.Pointer
+	minus *jsonpointer.Pointer
+	less  int64
+}
+
 func jsonKind(s string) (kind, error) {
-	raw, fragment, err := splitURL(s)
+	u, fragment, err := splitURL(s)
 	if err != nil {
 		return kind{}, err
 	}
-	text, err := url.PathUnescape(fragment) // RFC 6901, section 6
+	at, err := parsePointers(fragment)
 	if err != nil {
-		return kind{}, fmt.Errorf("pointer %q: %w", fragment, err)
+		return kind{}, err
 	}
-	pointer, err := jsonpointer.New(text)
-	if err != nil {
-		return kind{}, fmt.Errorf("%q is no JSON pointer: want /name/name after the #", text)
-	}
-	p := newPage(raw, "application/json", maxJSON)
+	p := newPage(u, "application/json", maxJSON)
 	read := func(ctx context.Context) (n drain.Count, err error) {
-		err = p.fetch(ctx, func(body io.Reader) error {
-			n, err = numberAt(pointer, body)
+		err = p.fetch(ctx, func(b body) error {
+			n, err = at.read(b)
 			return err
 		})
 		return n, err
 	}
-	return kind{read: read, close: p.close}, nil
+	return kind{read: read, close: p.close, page: p}, nil
 }
 
-// numberAt reads one JSON document and returns the count at the pointer.
-func numberAt(pointer jsonpointer.Pointer, r io.Reader) (drain.Count, error) {
+var subtracted = regexp.MustCompile(`^(.*?) +- *([0-9]{1,15}|/.*|[^ ]+)$`)
+
+// cutMinus cuts " - 3" or " - /pointer" off the end.
+func cutMinus(s string) (plus, minus string) {
+	if m := subtracted.FindStringSubmatch(s); m != nil {
+		return m[1], m[2]
+	}
+	return s, ""
+}
+
+func parsePointers(fragment string) (at pointers, err error) {
+	plus, minus := cutMinus(fragment)
+	if at.plus, err = parsePointer(plus); err != nil || minus == "" {
+		return at, err
+	}
+	if at.less, err = strconv.ParseInt(minus, 10, 64); err == nil {
+		return at, nil
+	}
+	second, err := parsePointer(minus)
+	at.minus = &second
+	return at, err
+}
+
+func parsePointer(s string) (jsonpointer.Pointer, error) {
+	text, err := url.PathUnescape(s) // RFC 6901, section 6
+	if err != nil {
+		return jsonpointer.Pointer{}, fmt.Errorf("pointer %q: %w", s, err)
+	}
+	pointer, err := jsonpointer.New(text)
+	if err != nil {
+		return jsonpointer.Pointer{}, fmt.Errorf("%q is no JSON pointer: want /name/name after the #, and at most one - /name or - NUMBER", text)
+	}
+	return pointer, nil
+}
+
+func (at *pointers) read(r io.Reader) (drain.Count, error) {
 	var document any
 	d := json.NewDecoder(r)
 	d.UseNumber()
@@ -53,6 +92,21 @@ func numberAt(pointer jsonpointer.Pointer, r io.Reader) (drain.Count, error) {
 		}
 		return drain.Count{}, fmt.Errorf("decode: %w", err)
 	}
+	n, err := numberAt(at.plus, document)
+	if err != nil || at.minus == nil && at.less == 0 {
+		return n, err
+	}
+	less := drain.Known(at.less)
+	if at.minus != nil {
+		if less, err = numberAt(*at.minus, document); err != nil {
+			return drain.Count{}, err
+		}
+	}
+	return difference(float64(n.N), float64(less.N))
+}
+
+// numberAt returns the count at the pointer of a document.
+func numberAt(pointer jsonpointer.Pointer, document any) (drain.Count, error) {
 	v, _, err := pointer.Get(document)
 	if err != nil {
 		return drain.Count{}, err

@@ -20,6 +20,8 @@ const (
 	opPortAtMost   = 3  // INET_DIAG_BC_S_LE
 	portTestSize   = 16 // two comparisons of two words each
 	portTestAndEnd = portTestSize + 4
+	attrInfo       = 2   // INET_DIAG_INFO, a struct tcp_info (include/uapi/linux/tcp.h)
+	dataSegsIn     = 152 // of its field tcpi_data_segs_in
 )
 
 // netlinkSockets calls each for every socket of the ports in one of the states.
@@ -27,17 +29,17 @@ const (
 // It asks in the older form, TCPDIAG_GETSOCK, because that one dumps both address families in a single walk over the
 // kernel's table; the newer one needs a walk per family. The table is the whole node's, so the walk, not the reply, is
 // what costs most for a pod with few connections. Ports and states are filtered in the kernel.
-func netlinkSockets(ports []uint16, states uint32, each func(socket)) error {
-	return rawDump(ports, states, func(s socket) {
+func netlinkSockets(ports []uint16, states uint32, data bool, each func(socket)) error {
+	return rawDump(ports, states, data, func(s socket) {
 		if wanted(s, ports, states) { // the kernel's filter is trusted only as far as it saves work
 			each(s)
 		}
 	})
 }
 
-func rawDump(ports []uint16, states uint32, each func(socket)) error {
+func rawDump(ports []uint16, states uint32, data bool, each func(socket)) error {
 	req := nl.NewNetlinkRequest(getSocks, unix.NLM_F_DUMP)
-	req.AddRawData(diagRequest(ports, states))
+	req.AddRawData(diagRequest(ports, states, data))
 	var malformed error
 	err := req.ExecuteIter(unix.NETLINK_SOCK_DIAG, 0, func(msg []byte) bool {
 		if len(msg) < replySize {
@@ -51,9 +53,12 @@ func rawDump(ports []uint16, states uint32, each func(socket)) error {
 }
 
 // diagRequest is a struct inet_diag_req with the ports' filter behind it.
-func diagRequest(ports []uint16, states uint32) []byte {
+func diagRequest(ports []uint16, states uint32, data bool) []byte {
 	b := make([]byte, requestSize, requestSize+4+len(ports)*portTestAndEnd)
 	b[0] = unix.AF_INET
+	if data {
+		b[3] = 1 << (attrInfo - 1)
+	}
 	binary.NativeEndian.PutUint32(b[44:], ^uint32(0)) // no cookie
 	binary.NativeEndian.PutUint32(b[48:], ^uint32(0))
 	binary.NativeEndian.PutUint32(b[52:], states)
@@ -97,7 +102,24 @@ func parseReply(b []byte) socket {
 		s.local.addr = [16]byte(b[8:])
 		s.remote.addr = [16]byte(b[24:])
 	}
+	s.unsent = binary.NativeEndian.Uint32(b[60:]) // idiag_wqueue
+	s.data = dataSegments(b[replySize:])
 	return s
+}
+
+// dataSegments finds tcpi_data_segs_in among a reply's attributes: -1 where it was not asked for, and of a socket in TIME_WAIT.
+func dataSegments(attrs []byte) int64 {
+	for len(attrs) >= unix.SizeofNlAttr {
+		size := int(binary.NativeEndian.Uint16(attrs))
+		if size < unix.SizeofNlAttr || size > len(attrs) {
+			break
+		}
+		if info := attrs[unix.SizeofNlAttr:size]; binary.NativeEndian.Uint16(attrs[2:]) == attrInfo && len(info) >= dataSegsIn+4 {
+			return int64(binary.NativeEndian.Uint32(info[dataSegsIn:]))
+		}
+		attrs = attrs[min((size+3)&^3, len(attrs)):]
+	}
+	return -1
 }
 
 // mapped returns an IPv4 address as ::ffff:a.b.c.d.

@@ -53,9 +53,9 @@ func parseProc(r io.Reader, each func(socket)) error {
 	return lines.Err()
 }
 
-// parseProcLine reads "0: 0100007F:1F90 00000000:0000 0A …": number, local end, remote end, state.
+// parseProcLine reads "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 …": number, local end, remote end, state, send queue and receive queue.
 func parseProcLine(line []byte) (s socket, ok bool) {
-	var field [4][]byte
+	var field [5][]byte
 	for i := range field {
 		line = bytes.TrimLeft(line, " ")
 		end := bytes.IndexByte(line, ' ')
@@ -72,8 +72,15 @@ func parseProcLine(line []byte) (s socket, ok bool) {
 		_, err := hex.Decode(b[:], field[3])
 		state = err == nil
 	}
-	s.state = b[0]
-	return s, local && remote && state
+	s.state, s.data = b[0], -1
+	unsent, _, _ := bytes.Cut(field[4], []byte(":"))
+	var queue [4]byte
+	if len(unsent) != 8 {
+		return s, false
+	}
+	_, err := hex.Decode(queue[:], unsent)
+	s.unsent = binary.BigEndian.Uint32(queue[:])
+	return s, local && remote && state && err == nil
 }
 
 // parseProcEnd reads ADDRESS:PORT in hexadecimal. The address is written as words in the machine's own byte order.

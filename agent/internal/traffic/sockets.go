@@ -19,7 +19,9 @@ type pair struct{ local, remote endpoint }
 // socket is one TCP socket of this network namespace.
 type socket struct {
 	pair
-	state uint8
+	state  uint8
+	unsent uint32 // bytes of the send queue that the peer has not acknowledged; 0 of a listener
+	data   int64  // segments with data that the peer has sent; -1 where nobody tells: /proc, a table that does not ask
 }
 
 // TCP states as the kernel numbers them (include/net/tcp_states.h).
@@ -40,6 +42,9 @@ const (
 	open      = 1<<stateEstablished | 1<<stateCloseWait
 	closing   = 1<<stateFinWait1 | 1<<stateFinWait2 | 1<<stateLastAck | 1<<stateClosing
 	closed    = 1 << stateTimeWait
+	sending   = open | closing // the kernel still sends what the queue holds
+
+	finUnanswered = 1<<stateFinWait1 | 1<<stateLastAck | 1<<stateClosing
 )
 
 func (s socket) in(states uint32) bool { return states>>s.state&1 == 1 }
@@ -55,6 +60,7 @@ type table struct {
 	ports []uint16
 	proc  string // directory with tcp and tcp6
 	via   string // the way in use
+	data  bool   // ask for what peers have sent too
 	buf   []socket
 }
 
@@ -71,7 +77,7 @@ func (t *table) dump(ctx context.Context, states uint32) ([]socket, error) {
 	t.buf = t.buf[:0]
 	var refusal error
 	if t.via == viaNetlink {
-		err := netlinkSockets(t.ports, states, t.add)
+		err := netlinkSockets(t.ports, states, t.data, t.add)
 		if err == nil {
 			return t.buf, nil
 		}
@@ -86,7 +92,12 @@ func (t *table) dump(ctx context.Context, states uint32) ([]socket, error) {
 	return t.buf, nil
 }
 
-func (t *table) add(s socket) { t.buf = append(t.buf, s) }
+func (t *table) add(s socket) {
+	if s.state == stateListen {
+		s.unsent = 0 // netlink says its backlog here
+	}
+	t.buf = append(t.buf, s)
+}
 
 // wanted says whether s is one of the ports' sockets in one of the states.
 func wanted(s socket, ports []uint16, states uint32) bool {

@@ -28,10 +28,14 @@ func beThePeer(addr string) int {
 	defer c.Close()
 	fmt.Println("connected")
 	for b := make([]byte, 1); ; {
-		if n, _ := os.Stdin.Read(b); n == 0 || b[0] != 'w' {
+		switch n, _ := os.Stdin.Read(b); {
+		case n > 0 && b[0] == 'w':
+			c.(*net.TCPConn).CloseWrite()
+		case n > 0 && b[0] == 's':
+			c.Write(b)
+		default:
 			return 0
 		}
-		c.(*net.TCPConn).CloseWrite()
 	}
 }
 
@@ -61,6 +65,7 @@ func startPeer(t *testing.T, addr net.Addr) *peer {
 }
 
 func (p *peer) closeWrite() { p.in.Write([]byte("w")) }
+func (p *peer) say()        { p.in.Write([]byte("s")) }
 func (p *peer) end()        { p.in.Close() }
 
 // server listens on a port, keeps what it accepts and never reads.
@@ -211,7 +216,7 @@ func TestKernelFiltersThePorts(t *testing.T) {
 	a, b := listen(t, "tcp4", "127.0.0.1:0"), listen(t, "tcp4", "127.0.0.1:0")
 	listen(t, "tcp4", "127.0.0.1:0")
 	var got []uint16
-	if err := rawDump([]uint16{a.port, 1, b.port}, listening, func(s socket) { got = append(got, s.local.port) }); err != nil {
+	if err := rawDump([]uint16{a.port, 1, b.port}, listening, false, func(s socket) { got = append(got, s.local.port) }); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(got)

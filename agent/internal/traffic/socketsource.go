@@ -7,8 +7,8 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
-// socketKind counts the open connections of a local port. Idle kept-alive connections count: from outside they look
-// like requests that take long.
+// socketKind counts the open connections of a local port. Idle kept-alive connections count, as from outside they look
+// like requests that take long; a proxy's own idle ones do not: see Source.BehindProxy.
 func socketKind(s string) (kind, error) {
 	port, err := parsePort(s)
 	if err != nil {
@@ -26,5 +26,5 @@ func socketKind(s string) (kind, error) {
 		}
 		return drain.Known(t.open), nil
 	}
-	return kind{read: read}, nil
+	return kind{read: read, sockets: f}, nil
 }

@@ -8,12 +8,13 @@ import (
 	"sync"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/secret"
 )
 
 // Source reads how many requests the app still holds.
 type Source struct {
 	name string
-	spec string
+	spec string     // as it may be shown
 	mu   sync.Mutex // one Read at a time
 	kind kind
 }
@@ -25,32 +26,37 @@ type kind struct {
 	open    func() error
 	close   func() error
 	changed <-chan struct{}
+	page    *page // nil for what is no URL
+	sockets *follower
 }
 
-const sourceForms = `want [NAME=]prometheus:URL#metric{label="value"}, [NAME=]json:URL#/pointer, [NAME=]file:PATH, [NAME=]socket:PORT or none`
+const sourceForms = `want [NAME=]prometheus:URL#metric{label="value"}, [NAME=]json:URL#/pointer, [NAME=]text:URL#regexp, [NAME=]preset:SERVER@URL, [NAME=]file:PATH, [NAME=]socket:PORT or none`
 
 // ParseSource reads a specification as it is written on the command line:
 //
-//	[NAME=]prometheus:URL#metric{label="value"}   sum of the series that carry these labels
-//	[NAME=]json:URL#/pointer                      number at an RFC 6901 pointer
+//	[NAME=]prometheus:URL#metric{label="value"}   sum of the series that match; = != =~ !~; one - SELECTOR or - NUMBER
+//	[NAME=]json:URL#/pointer                      number at an RFC 6901 pointer; one - /pointer or - NUMBER
+//	[NAME=]text:URL#regexp                        sum of what the groups hold; one - NUMBER
+//	[NAME=]preset:SERVER@URL                      one of those, for a server in [Presets]
 //	[NAME=]file:PATH                              whole number and a newline
 //	[NAME=]socket:PORT                            open connections of a local port
 //	none                                          nothing is read
 //
-// NAME is the container's name, "app" when left out. The error names the specification and the forms there are.
+// NAME is the container's name, "app" when left out. The error says what is wrong; the specification, which may hold a secret, does not stand in it
+// unless through [secret.Hide].
 func ParseSource(spec string) (*Source, error) {
 	name, rest := "app", spec
 	if before, after, ok := strings.Cut(spec, "="); ok && !strings.ContainsAny(before, ":") {
 		name, rest = before, after
 	}
 	if !validName(name) {
-		return nil, fmt.Errorf("app source %q: %q is no container name", spec, name)
+		return nil, fmt.Errorf("app source %q: %q is no container name", secret.Hide(spec), secret.Hide(name))
 	}
 	k, err := parseKind(rest)
 	if err != nil {
-		return nil, fmt.Errorf("app source %q: %w", spec, err)
+		return nil, fmt.Errorf("app source %q: %w", secret.Hide(spec), err)
 	}
-	return &Source{name: name, spec: spec, kind: k}, nil
+	return &Source{name: name, spec: secret.Hide(spec), kind: k}, nil
 }
 
 func parseKind(spec string) (kind, error) {
@@ -60,6 +66,10 @@ func parseKind(spec string) (kind, error) {
 		return prometheusKind(rest)
 	case "json":
 		return jsonKind(rest)
+	case "text":
+		return textKind(rest)
+	case "preset":
+		return presetKind(rest)
 	case "file":
 		return fileKind(rest)
 	case "socket":
@@ -70,14 +80,36 @@ func parseKind(spec string) (kind, error) {
 		}
 		return kind{}, nil
 	}
-	return kind{}, fmt.Errorf("unknown kind %q: %s", scheme, sourceForms)
+	return kind{}, fmt.Errorf("unknown kind %.20q: %s", scheme, sourceForms)
 }
 
 // Name returns the name of the container the source belongs to.
 func (s *Source) Name() string { return s.name }
 
-// Spec returns the specification the source was made from.
+// Spec returns the specification the source was made from, without what may be a secret: see [secret.Hide].
 func (s *Source) Spec() string { return s.spec }
+
+// Secret says whether the specification itself holds a user or a password.
+func (s *Source) Secret() bool { return s.kind.page != nil && s.kind.page.login != "" }
+
+// SetAuth gives a source its credentials; what is not read over HTTP needs none and says false. It must not be called after the
+// first Read.
+func (s *Source) SetAuth(a *Auth) bool {
+	if s.kind.page == nil {
+		return false
+	}
+	s.kind.page.auth = a
+	return true
+}
+
+// BehindProxy tells a socket source that the pod's own proxy connects to its port and that the proxy's requests are read elsewhere:
+// connections that come from the pod itself are not counted then, as they may be the proxy's idle ones. It must not be called after
+// the first Read.
+func (s *Source) BehindProxy() {
+	if s.kind.sockets != nil {
+		s.kind.sockets.remoteOnly = true
+	}
+}
 
 // None says that there is nothing to read: the source was written as "none".
 func (s *Source) None() bool { return s.kind.read == nil }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestParseSource(t *testing.T) {
 				t.Errorf("ParseSource(%q): %v", prefix+spec, err)
 				continue
 			}
-			if s.Name() != name || s.Spec() != prefix+spec {
+			if s.Name() != name || s.Spec() != prefix+strings.Replace(spec, "?a=b", "?***", 1) {
 				t.Errorf("ParseSource(%q) = %q, %q", prefix+spec, s.Name(), s.Spec())
 			}
 		}
@@ -38,26 +39,41 @@ func TestParseSource(t *testing.T) {
 
 func TestParseSourceRefuses(t *testing.T) {
 	for spec, want := range map[string]string{
-		``:                                   "unknown kind",
-		`8080`:                               "unknown kind",
-		`tcp:8080`:                           "unknown kind",
-		`=none`:                              "no container name",
-		`App=none`:                           "no container name",
-		`none:`:                              "nothing after it",
-		`prometheus:http://127.0.0.1/m`:      "is no metric",
-		`prometheus:http://127.0.0.1/m#`:     "is no metric",
-		`prometheus:http://127.0.0.1/m#a 1`:  "is no metric",
-		"prometheus:http://127.0.0.1/m#a\nb": "is no metric",
-		`prometheus:http://127.0.0.1/m#a{b}`: "is no metric",
-		`prometheus:127.0.0.1:80/m#a`:        "first path segment",
-		`json:file:///etc/passwd#/a`:         "is no URL",
-		`json:http://#/a`:                    "is no URL",
-		`json:http://127.0.0.1/#a`:           "is no JSON pointer",
-		`json:http://127.0.0.1/#%zz`:         "invalid URL escape",
-		`file:in-flight`:                     "no absolute path",
-		`socket:0`:                           "is no port",
-		`socket:65536`:                       "is no port",
-		`socket:http`:                        "is no port",
+		``:                                      "unknown kind",
+		`8080`:                                  "unknown kind",
+		`tcp:8080`:                              "unknown kind",
+		`=none`:                                 "no container name",
+		`App=none`:                              "no container name",
+		`none:`:                                 "nothing after it",
+		`prometheus:http://127.0.0.1/m`:         "is no metric",
+		`prometheus:http://127.0.0.1/m#`:        "is no metric",
+		`prometheus:http://127.0.0.1/m#a 1`:     "is no metric",
+		`prometheus:http://127.0.0.1/m#a{b}`:    "is no metric",
+		`prometheus:http://127.0.0.1/m#a{b="c"`: "neither a comma nor }",
+		`prometheus:http://127.0.0.1/m#a{b=c}`:  "no value in quotes",
+		`prometheus:http://127.0.0.1/m#a{b='c}`: "does not end",
+		`prometheus:http://127.0.0.1/m#a{b=~"("}`:       "no regular expression",
+		`prometheus:http://127.0.0.1/m#a{b>"c"}`:        "none of =",
+		`prometheus:http://127.0.0.1/m#{b="c"}`:         "no name in it",
+		`prometheus:http://127.0.0.1/m#a{__name__="c"}`: "two names",
+		`prometheus:http://127.0.0.1/m#a - b - c`:       "follows it",
+		`prometheus:http://127.0.0.1/m#a - -1`:          "no name in it",
+		`prometheus:http://127.0.0.1/m#a + b`:           "follows it",
+		`prometheus:127.0.0.1:80/m#a`:                   "first path segment",
+		`text:http://127.0.0.1/#(`:                      "no regular expression",
+		`text:http://127.0.0.1/#\d+`:                    "has no group",
+		`json:http://127.0.0.1/#/a - b`:                 "is no JSON pointer",
+		`preset:nginx`:                                  "has no @",
+		`preset:no-such@http://127.0.0.1`:               "no preset",
+		`preset:nginx@http://127.0.0.1#a`:               "its own selector",
+		`json:file:///etc/passwd#/a`:                    "is no URL",
+		`json:http://#/a`:                               "is no URL",
+		`json:http://127.0.0.1/#a`:                      "is no JSON pointer",
+		`json:http://127.0.0.1/#%zz`:                    "invalid URL escape",
+		`file:in-flight`:                                "no absolute path",
+		`socket:0`:                                      "is no port",
+		`socket:65536`:                                  "is no port",
+		`socket:http`:                                   "is no port",
 	} {
 		if _, err := ParseSource(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseSource(%q) = %v, want an error with %q", spec, err, want)
@@ -131,7 +147,8 @@ func TestPrometheus(t *testing.T) {
 		{"whole float", `in_flight{route="/a"} 3.0` + "\n", 3, ""},
 		{"exponent", `in_flight{route="/a"} 1e2` + "\n", 100, ""},
 		{"sum", "in_flight{route=\"/a\",m=\"GET\"} 3\nother 9\nin_flight{m=\"PUT\",route=\"/a\"} 4\nin_flight{route=\"/b\"} 5\n", 7, ""},
-		{"blanks", "  in_flight { route = \"/a\" , } \t2 1700000000000\n", 2, ""},
+		{"an old sample", "  in_flight { route = \"/a\" , } \t2 1700000000000\n", 0, "own timestamp"},
+		{"blanks", "  in_flight { route = \"/a\" , } \t2\n", 2, ""},
 		{"zero", `in_flight{route="/a"} 0` + "\n", 0, ""},
 		{"other metrics are not parsed", "in_flightx y z\nzz{ 1\nin_flight{route=\"/a\"} 1\n", 1, ""},
 		{"long foreign line", "x{a=\"" + strings.Repeat("a", 1<<17) + "in_flight\"} 1\nin_flight{route=\"/a\"} 1\n", 1, ""},
@@ -139,8 +156,11 @@ func TestPrometheus(t *testing.T) {
 		{"quoted name", `{"in_flight",route="/a"} 6` + "\n", 6, ""},
 		{"windows line ends are foreign", "in_flight{route=\"/a\"} 0\r\n", 0, "text format"},
 		{"empty", "", 0, "no such metric"},
-		{"only comments", "# TYPE in_flight gauge\n", 0, "no such metric"},
-		{"other label", `in_flight{route="/b"} 0` + "\n", 0, "no such metric"},
+		{"declared, no series", "# TYPE in_flight gauge\n", 0, ""},
+		{"described, no series", "# HELP in_flight x\n", 0, ""},
+		{"declared, cut off", "# TYPE in_flight gauge", 0, "no such metric"},
+		{"another is declared", "# TYPE in_flight_total counter\n# TYPE in gauge\n", 0, "no such metric"},
+		{"this label is new", `in_flight{route="/b"} 3` + "\n", 0, ""},
 		{"no label", "in_flight 0\n", 0, "no such metric"},
 		{"longer name", `in_flight_total{route="/a"} 0` + "\n", 0, "no such metric"},
 		{"fraction", `in_flight{route="/a"} 0.5` + "\n", 0, "no number of requests"},
@@ -189,6 +209,8 @@ func TestHTTPAnswersThatAreNoCount(t *testing.T) {
 	}
 	mux.HandleFunc("/ok", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, page) })
 	mux.Handle("/redirect", http.RedirectHandler("/ok", http.StatusFound))
+	mux.Handle("/round", http.RedirectHandler("/round", http.StatusFound))
+	mux.Handle("/away", http.RedirectHandler("http://localhost/s3cr3t", http.StatusFound))
 	mux.HandleFunc("/short", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		io.WriteString(w, page)
@@ -196,7 +218,7 @@ func TestHTTPAnswersThatAreNoCount(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	for path, want := range map[string]string{
-		"/ok": "", "/404": "404", "/500": "500", "/503": "503", "/204": "204", "/206": "206", "/redirect": "302", "/short": "unexpected EOF",
+		"/ok": "", "/404": "404", "/500": "500", "/503": "503", "/204": "204", "/206": "206", "/redirect": "", "/away": "another host", "/round": "again and again", "/short": "unexpected EOF",
 	} {
 		checkRead(t, source(t, "prometheus:"+srv.URL+path+"#in_flight"), 0, want)
 	}
@@ -220,7 +242,7 @@ func TestHTTPStopsWithItsContext(t *testing.T) {
 }
 
 func TestHTTPIgnoresTheProxyOfTheEnvironment(t *testing.T) {
-	transport := newPage("http://192.0.2.1/", "", 1).client.Transport.(*http.Transport)
+	transport := newPage(&url.URL{Scheme: "http", Host: "192.0.2.1"}, "", 1).client.Transport.(*http.Transport)
 	if transport.Proxy != nil { // the standard library reads the environment once, so a test cannot set it
 		t.Error("the client may ask a proxy")
 	}

@@ -52,6 +52,14 @@ func PortWatch(name string, port uint16) *Watch {
 // Name returns the container's name.
 func (w *Watch) Name() string { return w.name }
 
+// Port returns the port that is watched; 0 for a tombstone.
+func (w *Watch) Port() uint16 {
+	if w.port == nil {
+		return 0
+	}
+	return w.port.table.ports[0]
+}
+
 // Via returns how sockets are read, "sock_diag" or "/proc/net/tcp"; it is empty for a tombstone.
 func (w *Watch) Via() string {
 	if w.port == nil {

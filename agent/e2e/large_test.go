@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+)
+
+// An Envoy with very many clusters, http statistics hidden as Istio hides them: its answers are expensive, and no stop meets its
+// deadline because of them. LARGE_CLUSTERS=5000 LARGE_MB=100 is the long form: so many clusters, so much configuration in all.
+func TestLargeConfiguration(t *testing.T) {
+	t.Parallel()
+	clusters, size := fromEnvironment(t, "LARGE_CLUSTERS", 500), fromEnvironment(t, "LARGE_MB", 2)<<20
+	s := setup{}
+	s.envoy.HideStats = true
+	s.bootstrap = func(text string) string { return enlarge(t, text, clusters, size/clusters) }
+	s.manifest = func(p *corev1.Pod) {
+		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+			for i := range list {
+				if c := &list[i]; c.Name == "proxy" { // the file is JSON, which Envoy reads far sooner
+					c.Args[1] = "/etc/envoy/envoy.json"
+				}
+			}
+		}
+	}
+	u := start(t, s)
+	for range 3 { // and what came before is over
+		u.mustServe("before the stop", u.fresh(t.Context(), "/work?ms=1"))
+	}
+	long := u.background("/work?ms=4000")
+	u.busy(1)
+	before, began := u.mainThread("proxy"), time.Now()
+	u.Delete(nil)
+	spent, took := before, time.Duration(0)
+	u.until("the app's hook is answered", func() bool {
+		spent, took = u.mainThread("proxy"), time.Since(began)
+		return u.happened("app", pod.HookAnswered) > 0
+	})
+	u.wait()
+	u.mustServe("of four seconds", <-long)
+	v := u.verdict("clean")
+	u.wantCut(nil)
+	t.Logf("%d clusters, %d MB: the app was held for %v, the stop took %d ms; Envoy's main thread was busy for %v of them, %.1f %%",
+		clusters, size>>20, took.Round(time.Millisecond), v.TotalMS, spent-before, 100*(spent-before).Seconds()/took.Seconds())
+}
+
+func fromEnvironment(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text, ok := os.LookupEnv(name)
+	if !ok {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s: want a whole number above 0", name, text)
+	}
+	return n
+}
+
+// enlarge adds clusters that carry no traffic, each with so many bytes of metadata, and returns the configuration as JSON.
+func enlarge(t *testing.T, bootstrap string, clusters, padding int) string {
+	t.Helper()
+	var config map[string]any
+	if err := yaml.Unmarshal([]byte(bootstrap), &config); err != nil {
+		t.Fatal(err)
+	}
+	static := config["static_resources"].(map[string]any)
+	all := static["clusters"].([]any)
+	pad := strings.Repeat("x", padding)
+	for i := range clusters {
+		name := fmt.Sprintf("outbound|80||service-%d.namespace.svc.cluster.local", i)
+		at := map[string]any{"socket_address": map[string]any{"address": fmt.Sprintf("10.%d.%d.1", i>>8, i&255), "port_value": 80}}
+		all = append(all, map[string]any{
+			"name": name, "type": "STATIC", "connect_timeout": "1s", "metadata": map[string]any{"filter_metadata": map[string]any{"pad": map[string]any{"pad": pad}}},
+			"load_assignment": map[string]any{"cluster_name": name, "endpoints": []any{map[string]any{"lb_endpoints": []any{map[string]any{"endpoint": map[string]any{"address": at}}}}}},
+		})
+	}
+	static["clusters"] = all
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// mainThread is how long the first thread of a container's process has been on a CPU.
+func (u *under) mainThread(container string) time.Duration {
+	u.t.Helper()
+	pid := u.Pid(container)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", pid, pid))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	nanoseconds, _, _ := strings.Cut(string(text), " ")
+	n, err := strconv.ParseInt(nanoseconds, 10, 64)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return time.Duration(n)
+}
