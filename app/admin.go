@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,7 @@ type reconcileCmd struct {
 
 // Run prints a JSON line per finding and a summary.
 func (c *reconcileCmd) Run(ctx context.Context, out io.Writer) error {
-	s, err := store.Open(ctx, c.Store)
+	s, err := store.OpenExisting(ctx, c.Store, true)
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ type backupCmd struct {
 
 // Run copies one consistent state while others read and write.
 func (c *backupCmd) Run(ctx context.Context, out io.Writer) error {
-	s, err := store.Open(ctx, c.Store)
+	s, err := store.OpenExisting(ctx, c.Store, false)
 	if err != nil {
 		return err
 	}
@@ -99,10 +100,28 @@ func (c *restoreCmd) Run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// version is the module's, as the build recorded it.
+// stamped is the version that the linker set, revision the commit.
+var stamped, revision string //nolint:gochecknoglobals // -ldflags -X needs variables
+
+// version is the linker's, or the module's as the build recorded it.
 func version() string {
+	if stamped != "" {
+		return stamped
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
 	return "unknown"
+}
+
+// commit is the linker's, or the one that the build recorded.
+func commit() string {
+	if info, ok := debug.ReadBuildInfo(); ok && revision == "" {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				return setting.Value
+			}
+		}
+	}
+	return cmp.Or(revision, "unknown")
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/drain-agent/drain-agent/app/api"
@@ -39,8 +42,18 @@ func (a *app) handler(s *store.Store) http.Handler {
 		w.Header().Set("X-Pod", a.pod)
 		if inflight.IsGRPC(r) {
 			calls.ServeHTTP(w, r)
+			blameCaller(w.Header())
 			return
 		}
 		web.ServeHTTP(w, r)
 	})))
+}
+
+// blameCaller corrects the trailer of a call whose message could not be read, for instance because a text in it is not
+// UTF-8: gRPC says INTERNAL, which callers take for a fault of ours, and asks nobody before it says so.
+func blameCaller(trailer http.Header) {
+	internal := strconv.Itoa(int(codes.Internal))
+	if trailer.Get("Grpc-Status") == internal && strings.HasPrefix(trailer.Get("Grpc-Message"), "grpc: failed to unmarshal the received message") {
+		trailer.Set("Grpc-Status", strconv.Itoa(int(codes.InvalidArgument)))
+	}
 }

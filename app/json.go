@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -31,7 +33,11 @@ func jsonCall[Req any, Resp proto.Message, PReq interface {
 			fromPath(r, req.ProtoReflect())
 		}
 		if err != nil {
-			reply(w, nil, status.Errorf(codes.InvalidArgument, "read the body: %v", err))
+			code := codes.InvalidArgument
+			if _, large := errors.AsType[*http.MaxBytesError](err); large {
+				code = codes.ResourceExhausted
+			}
+			reply(w, nil, status.Error(code, fmt.Sprintf("read the body: %.200s", err.Error())))
 			return
 		}
 		resp, err := call(r.Context(), req)
@@ -74,8 +80,8 @@ func httpCode(c codes.Code) int {
 		return http.StatusNotFound
 	case codes.AlreadyExists, codes.Aborted:
 		return http.StatusConflict
-	case codes.ResourceExhausted:
-		return http.StatusTooManyRequests
+	case codes.ResourceExhausted: // only ever a body that is too large
+		return http.StatusRequestEntityTooLarge
 	case codes.Canceled:
 		return 499
 	case codes.DeadlineExceeded:

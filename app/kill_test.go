@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,9 @@ import (
 	"github.com/drain-agent/drain-agent/app/internal/client"
 	"github.com/drain-agent/drain-agent/scripts/pgtest"
 )
+
+// forever: the end of the time that go test has is the only limit.
+const forever = 1000 * time.Hour
 
 // kills is how often the service is killed: 8 times, or as $APP_KILLS says (make soak: 500).
 func kills(t *testing.T) int {
@@ -125,13 +129,15 @@ func killLoop(t *testing.T, bin, dsn string, n int, until bool) []string {
 	}
 	defer conn.Close()
 	payments := api.NewPaymentServiceClient(conn)
-	batch := startBatch(t, payments, 40*n)
+	total := int64(min(40*n, 10_000))
+	batch := startBatch(t, payments, total)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var load sync.WaitGroup
+	var answered atomic.Bool
 	var report *client.Report
-	patience := 5 * time.Minute // a slow machine is no lost payment
+	patience := forever // a client asks until it is told, however slow the machine
 	if until {
 		patience = time.Second // a key that is stuck stays stuck
 	}
@@ -145,18 +151,26 @@ func killLoop(t *testing.T, bin, dsn string, n int, until bool) []string {
 		}
 		report = r
 	})
-	var reserved int64
-	load.Go(func() { reserved = reserve(ctx, payments) })
+	var reserved atomic.Int64
+	load.Go(func() { reserve(ctx, payments, &reserved) })
+	go func() {
+		load.Wait()
+		answered.Store(true)
+	}()
 
+	var at, items int64 // how far they are
 	for i := range n {
 		if i%5 != 4 { // every fifth dies before it is ready
 			app.Ready()
 		}
-		life := 250 * time.Millisecond
-		if i%5 == 0 { // clients come back all at once; the batch gets its turn after them
-			life = 2 * time.Second
+		if i%5 == 0 && !until { // clients come back all at once; the batch gets its turn after them
+			app.Await("the batch and the reservations to go on", func() bool {
+				now := position(t, payments, batch)
+				return reserved.Load() > items && (now > at || now == total)
+			})
+			at, items = position(t, payments, batch), reserved.Load()
 		}
-		<-time.After(rand.N(life))
+		<-time.After(rand.N(250 * time.Millisecond))
 		app.Kill()
 		if until && len(books(t, dsn)) > 0 {
 			app.Start()
@@ -167,15 +181,14 @@ func killLoop(t *testing.T, bin, dsn string, n int, until bool) []string {
 	under := number(t, dsn, `select position from batches`)
 	app.Ready()
 	stop()
-	load.Wait()
+	app.Await("an answer to every payment", answered.Load)
 	damage := books(t, dsn)
 	if until && len(damage) > 0 {
 		return damage
 	}
-	total := number(t, dsn, `select total from batches`)
 	t.Logf("%d kills, %d payments acknowledged, %d retries, lost %d, doubled %d; meanwhile %d items reserved, %d of %d batch items paid",
-		n, report.Ledger.Acknowledged, report.Retries, report.Ledger.Lost, report.Ledger.Doubled, reserved, under, total)
-	if reserved == 0 || under == 0 || report.Retries == 0 {
+		n, report.Ledger.Acknowledged, report.Retries, report.Ledger.Lost, report.Ledger.Doubled, reserved.Load(), under, total)
+	if reserved.Load() == 0 || under == 0 || report.Retries == 0 {
 		t.Error("something was not under way when the kills came")
 	}
 	if l := report.Ledger; !l.Checked || l.Lost > 0 || l.Doubled > 0 || l.Acknowledged == 0 {
@@ -184,17 +197,10 @@ func killLoop(t *testing.T, bin, dsn string, n int, until bool) []string {
 	if len(report.Failures) > 0 {
 		damage = append(damage, fmt.Sprintf("payments that never got an answer: %v", report.Failures))
 	}
-	if taken := number(t, dsn, `select sum(quantity) from reservations`); taken < reserved {
-		damage = append(damage, fmt.Sprintf("%d items reserved, clients were told %d", taken, reserved))
+	if taken := number(t, dsn, `select sum(quantity) from reservations`); taken < reserved.Load() {
+		damage = append(damage, fmt.Sprintf("%d items reserved, clients were told %d", taken, reserved.Load()))
 	}
-	for at := under; at < total; {
-		app.Await("the batch to go on", func() bool {
-			b, err := payments.GetBatch(t.Context(), &api.GetBatchRequest{BatchId: batch})
-			went := err == nil && b.GetPosition() > at
-			at = max(at, b.GetPosition())
-			return went
-		})
-	}
+	app.Await("the batch to end", func() bool { return position(t, payments, batch) == total })
 	made := number(t, dsn, `select count(*) from payments where idem_key like 'batch!_%' escape '!'`)
 	if made != total {
 		damage = append(damage, fmt.Sprintf("a batch of %d made %d payments", total, made))
@@ -202,10 +208,10 @@ func killLoop(t *testing.T, bin, dsn string, n int, until bool) []string {
 	return append(damage, books(t, dsn)...)
 }
 
-func startBatch(t *testing.T, payments api.PaymentServiceClient, n int) string {
+func startBatch(t *testing.T, payments api.PaymentServiceClient, n int64) string {
 	t.Helper()
 	req := &api.StartBatchRequest{IdempotencyKey: "batch"}
-	for i := range min(n, 10_000) {
+	for i := range n {
 		req.Payments = append(req.Payments, &api.ProcessPaymentRequest{
 			FromAccount: fmt.Sprintf("acct-%04d", i%100), ToAccount: fmt.Sprintf("acct-%04d", (i+1)%100), Amount: 1, Currency: "USD",
 		})
@@ -217,16 +223,24 @@ func startBatch(t *testing.T, payments api.PaymentServiceClient, n int) string {
 	return b.GetBatchId()
 }
 
-// reserve takes one item after the other, each until it is told so, and returns how many that were.
-func reserve(ctx context.Context, payments api.PaymentServiceClient) (n int64) {
+// position is how many items of the batch are paid, -1 while nobody answers.
+func position(t *testing.T, payments api.PaymentServiceClient, batch string) int64 {
+	b, err := payments.GetBatch(t.Context(), &api.GetBatchRequest{BatchId: batch})
+	if err != nil {
+		return -1
+	}
+	return b.GetPosition()
+}
+
+// reserve takes one item after the other, each until it is told so, and counts them.
+func reserve(ctx context.Context, payments api.PaymentServiceClient, n *atomic.Int64) {
 	for ctx.Err() == nil {
-		req := &api.ReserveItemRequest{IdempotencyKey: fmt.Sprint("reserve-", n), ItemId: "item-0000", Quantity: 1}
+		req := &api.ReserveItemRequest{IdempotencyKey: fmt.Sprint("reserve-", n.Load()), ItemId: "item-0000", Quantity: 1}
 		if _, err := payments.ReserveItem(ctx, req); err == nil {
-			n++
+			n.Add(1)
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	return n
 }
 
 // books looks straight into the database, past all our own code.
@@ -255,7 +269,7 @@ func number(t *testing.T, dsn, query string) (n int64) {
 	t.Helper()
 	driver, source := "pgx", dsn
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(60000)"
 	}
 	db, err := sql.Open(driver, source)
 	if err != nil {

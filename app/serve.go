@@ -115,6 +115,7 @@ func newApp(ctx context.Context, c *serveCmd, began time.Time, log *slog.Logger)
 	}
 	attrs := append(telemetry.Cloud(os.Getenv("CLOUD_PROVIDER"), os.Getenv, os.DirFS("/")),
 		attribute.String("service.name", "payment-service"), attribute.String("service.version", version()),
+		attribute.String("vcs.ref.head.revision", commit()),
 		attribute.String("service.instance.id", a.pod))
 	var err error
 	if a.traces, err = telemetry.Provider(ctx, c.OTLPEndpoint, attrs...); err != nil {
@@ -148,8 +149,11 @@ func (a *app) start(ctx context.Context) error {
 	s := a.openStore(ctx)
 	select {
 	case <-ctx.Done():
+		s = nil
+	case <-delay: // both may have come
+	}
+	if s == nil {
 		return nil
-	case <-delay:
 	}
 	var err error
 	if a.data, err = port.Listen(ctx, a.cmd.addr(a.cmd.Port), a.handler(s)); err != nil {

@@ -191,8 +191,10 @@ type PaymentServiceClient interface {
 	// ProcessPayment moves amount from one account to another, exactly once per idempotency key.
 	// INVALID_ARGUMENT: a field is wrong (see BadRequest). NOT_FOUND: an account does not exist.
 	// FAILED_PRECONDITION: not enough money. ALREADY_EXISTS: the key was used with another body.
-	// ABORTED: another call with this key is running, retry as RetryInfo says.
-	// UNAVAILABLE: the bank or the store cannot be reached, nothing was booked, retry with the same key.
+	// ABORTED: others hold what this call needs, such as a call with this key; nothing was booked, retry as RetryInfo says.
+	// UNAVAILABLE: the bank or the store did not answer. Mostly nothing was booked; where the connection broke while the
+	// store committed nobody knows, and the message says so. Either way: retry with the same key, as RetryInfo says.
+	// DEADLINE_EXCEEDED, CANCELLED: whether it was booked is not known; the same key finds out.
 	ProcessPayment(ctx context.Context, in *ProcessPaymentRequest, opts ...grpc.CallOption) (*Payment, error)
 	// GetPayment reads one payment. NOT_FOUND: there is none with this id.
 	GetPayment(ctx context.Context, in *GetPaymentRequest, opts ...grpc.CallOption) (*Payment, error)
@@ -285,8 +287,10 @@ type PaymentServiceServer interface {
 	// ProcessPayment moves amount from one account to another, exactly once per idempotency key.
 	// INVALID_ARGUMENT: a field is wrong (see BadRequest). NOT_FOUND: an account does not exist.
 	// FAILED_PRECONDITION: not enough money. ALREADY_EXISTS: the key was used with another body.
-	// ABORTED: another call with this key is running, retry as RetryInfo says.
-	// UNAVAILABLE: the bank or the store cannot be reached, nothing was booked, retry with the same key.
+	// ABORTED: others hold what this call needs, such as a call with this key; nothing was booked, retry as RetryInfo says.
+	// UNAVAILABLE: the bank or the store did not answer. Mostly nothing was booked; where the connection broke while the
+	// store committed nobody knows, and the message says so. Either way: retry with the same key, as RetryInfo says.
+	// DEADLINE_EXCEEDED, CANCELLED: whether it was booked is not known; the same key finds out.
 	ProcessPayment(context.Context, *ProcessPaymentRequest) (*Payment, error)
 	// GetPayment reads one payment. NOT_FOUND: there is none with this id.
 	GetPayment(context.Context, *GetPaymentRequest) (*Payment, error)

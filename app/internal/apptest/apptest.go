@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,6 +52,9 @@ func Build(bin string, overlay map[string]string) (string, error) {
 	}
 	return bin, nil
 }
+
+// timeToTell is left of go test's time to say what a test waited for, before everything ends without it.
+const timeToTell = 10 * time.Second
 
 // App is a service that may be started and killed many times, always on the same ports.
 type App struct {
@@ -127,20 +131,15 @@ func (a *App) Signal(sig syscall.Signal) { _ = a.cmd.Process.Signal(sig) } // it
 // Exit waits for the process to end by itself and returns its exit code.
 func (a *App) Exit() int {
 	a.tb.Helper()
-	ended := make(chan struct{})
+	var ended atomic.Bool
 	cmd := a.cmd
 	go func() {
 		_ = cmd.Wait() // the exit code says it all
-		close(ended)
+		ended.Store(true)
 	}()
-	select {
-	case <-ended:
-		a.cmd = nil
-		return cmd.ProcessState.ExitCode()
-	case <-time.After(time.Minute):
-		a.tb.Fatal("the service does not end")
-		return -1
-	}
+	a.Await("the service to end", ended.Load)
+	a.cmd = nil
+	return cmd.ProcessState.ExitCode()
 }
 
 // Ready waits until the readiness probe answers 200.
@@ -193,13 +192,17 @@ func (a *App) Metric(name string, labels ...string) (sum float64) {
 	return sum
 }
 
-// Await waits for a condition.
+// Await waits for a condition until the time of go test is nearly over: how fast the machine is must decide nothing.
 func (a *App) Await(what string, ok func() bool) {
 	a.tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
+	limited, end := false, time.Time{}
+	if t, is := a.tb.(*testing.T); is {
+		end, limited = t.Deadline()
+	}
+	for ; !ok(); <-tick.C {
+		if limited && time.Until(end) < timeToTell {
 			a.tb.Fatalf("gave up waiting for: %s", what)
 		}
 	}

@@ -35,7 +35,7 @@ type Config struct {
 
 const (
 	auditSize = 500
-	auditFor  = 30 * time.Second // how long the check waits for a service that is just coming back
+	auditFor  = 30 * time.Second // how long the check waits at least for a service that is just coming back
 )
 
 type run struct {
@@ -198,7 +198,7 @@ func (r *run) audit(ctx context.Context) Ledger {
 }
 
 func (r *run) ask(ctx context.Context, keys []string) (*api.AuditKeysResponse, error) {
-	for deadline := time.Now().Add(auditFor); ; {
+	for deadline := time.Now().Add(max(auditFor, r.RetryFor)); ; {
 		try, cancel := context.WithTimeout(ctx, r.Timeout)
 		resp, err := r.payments.AuditKeys(try, &api.AuditKeysRequest{IdempotencyKeys: keys})
 		cancel()

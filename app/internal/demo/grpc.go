@@ -17,6 +17,7 @@ import (
 const (
 	defaultWork = 100 * time.Millisecond
 	maxWork     = time.Hour
+	maxMessages = 1_000_000
 )
 
 // Service implements api.DemoServiceServer and the HTTP routes.
@@ -33,10 +34,10 @@ type Service struct {
 func (s *Service) ProcessRequest(ctx context.Context, req *api.ProcessRequestRequest) (*api.ProcessRequestResponse, error) {
 	work := defaultWork
 	if req.WorkMs != nil {
+		if ms := req.GetWorkMs(); ms < 0 || ms > maxWork.Milliseconds() {
+			return nil, status.Errorf(codes.InvalidArgument, "work_ms is %d, want 0 to %d", ms, maxWork.Milliseconds())
+		}
 		work = time.Duration(req.GetWorkMs()) * time.Millisecond
-	}
-	if work < 0 || work > maxWork {
-		return nil, status.Errorf(codes.InvalidArgument, "work_ms is %d, want 0 to %d", req.GetWorkMs(), maxWork.Milliseconds())
 	}
 	if err := sleep(ctx, work); err != nil {
 		return nil, status.FromContextError(err).Err()
@@ -47,8 +48,8 @@ func (s *Service) ProcessRequest(ctx context.Context, req *api.ProcessRequestReq
 // StreamResponses sends messages at a fixed pace. A drain does not shorten what was promised: with a count all messages are
 // sent. Without one it is a subscription, which a drain ends well, so that the client subscribes elsewhere.
 func (s *Service) StreamResponses(req *api.StreamResponsesRequest, out grpc.ServerStreamingServer[api.ProcessRequestResponse]) error {
-	if req.GetCount() < 0 || req.GetIntervalMs() < 0 {
-		return status.Error(codes.InvalidArgument, "count and interval_ms must not be negative")
+	if n, ms := req.GetCount(), req.GetIntervalMs(); n < 0 || n > maxMessages || ms < 0 || ms > maxWork.Milliseconds() {
+		return status.Errorf(codes.InvalidArgument, "count is %d, want 0 to %d; interval_ms is %d, want 0 to %d", n, maxMessages, ms, maxWork.Milliseconds())
 	}
 	var draining <-chan struct{}
 	if req.GetCount() == 0 {

@@ -110,7 +110,7 @@ func number(r *http.Request, name string, absent int64) (int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 || n > maxWork.Milliseconds() {
-		return 0, fmt.Errorf("%s is %q, want a whole number from 0 to %d", name, text, maxWork.Milliseconds())
+		return 0, fmt.Errorf("%s is %.40q, want a whole number from 0 to %d", name, text, maxWork.Milliseconds())
 	}
 	return n, nil
 }

@@ -54,11 +54,15 @@ func (s *State) IsDraining() bool {
 	}
 }
 
-// OnDrain registers what else has to happen when a drain begins (true) or is taken back (false).
+// OnDrain registers what else has to happen when a drain begins (true) or is taken back (false). When one is on already,
+// the hook is called at once. It may be called twice for one drain.
 func (s *State) OnDrain(hook func(draining bool)) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.hooks = append(s.hooks, hook)
+	s.mu.Unlock()
+	if s.IsDraining() {
+		hook(true)
+	}
 }
 
 // Drain asks for everything long-lived to end. New requests are still served and readiness does not change:

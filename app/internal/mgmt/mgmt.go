@@ -52,6 +52,13 @@ func (c Config) Handler() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+	for _, lever := range []string{"/toggle-health", "/bank-fault"} {
+		mux.HandleFunc(lever, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, fmt.Sprintf("%s changes something, so %s does nothing here. Type: curl -X POST 'http://%s%s'",
+				lever, r.Method, r.Host, r.URL.RequestURI()), http.StatusMethodNotAllowed)
+		})
+	}
 	drain := func(w http.ResponseWriter, r *http.Request) {
 		c.State.Drain()
 		c.inflight(w, r)

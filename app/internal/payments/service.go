@@ -39,7 +39,7 @@ func (s *Service) ProcessPayment(ctx context.Context, req *api.ProcessPaymentReq
 	want := transferOf(req)
 	p, known, err := s.Store.Paid(ctx, req.GetIdempotencyKey(), want)
 	if err == nil && !known {
-		if err = s.Bank.Authorise(ctx, req.GetIdempotencyKey()); err == nil {
+		if err = s.Bank.Authorise(ctx, "caller/"+req.GetIdempotencyKey()); err == nil {
 			p, err = s.Store.Pay(ctx, req.GetIdempotencyKey(), want)
 		}
 	}
@@ -63,8 +63,15 @@ func (s *Service) GetPayment(ctx context.Context, req *api.GetPaymentRequest) (*
 
 // AuditKeys tells which payments stand under each key.
 func (s *Service) AuditKeys(ctx context.Context, req *api.AuditKeysRequest) (*api.AuditKeysResponse, error) {
+	var problems []*violation
 	if n := len(req.GetIdempotencyKeys()); n > maxAudit {
-		return nil, validate([]*violation{{Field: "idempotency_keys", Description: fmt.Sprintf("has %d keys, at most %d", n, maxAudit)}})
+		problems = append(problems, &violation{Field: "idempotency_keys", Description: fmt.Sprintf("has %d keys, at most %d", n, maxAudit)})
+	}
+	for i, key := range req.GetIdempotencyKeys() {
+		problems = append(problems, required(fmt.Sprintf("idempotency_keys[%d]", i), key)...)
+	}
+	if err := validate(problems); err != nil {
+		return nil, err
 	}
 	out := &api.AuditKeysResponse{}
 	for _, key := range req.GetIdempotencyKeys() {
@@ -98,7 +105,11 @@ func (s *Service) StartBatch(ctx context.Context, req *api.StartBatchRequest) (*
 	}
 	items := make([]store.Transfer, 0, len(req.GetPayments()))
 	for i, p := range req.GetPayments() {
-		problems = append(problems, transferProblems(fmt.Sprintf("payments[%d].", i), p)...)
+		prefix := fmt.Sprintf("payments[%d].", i)
+		problems = append(problems, transferProblems(prefix, p)...)
+		if p.GetIdempotencyKey() != "" {
+			problems = append(problems, &violation{Field: prefix + "idempotency_key", Description: "must be empty, the batch has one key"})
+		}
 		items = append(items, transferOf(p))
 	}
 	if err := validate(problems); err != nil {
@@ -139,25 +150,15 @@ func (*Service) answer(ctx context.Context, what string, err error) error {
 			code = codes.NotFound
 		}
 		return with(status.New(code, no.Message), &errdetails.ErrorInfo{Reason: strings.ToUpper(no.Code), Domain: "payments"})
-	case errors.Is(err, store.ErrNotFound):
-		return status.Error(codes.NotFound, what+": not found")
-	case errors.Is(err, store.ErrKeyReused):
-		return status.Error(codes.AlreadyExists, err.Error())
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
-	case errors.Is(err, store.ErrBusy):
-		return retryable(codes.Aborted, what+": another call holds what this one needs, nothing was changed")
-	case errors.Is(err, bank.ErrDown):
-		return retryable(codes.Unavailable, what+": the bank is not available, nothing was booked")
-	case errors.Is(err, store.ErrUnavailable):
-		return retryable(codes.Unavailable, what+": the store is not available, retry with the same key")
-	default:
-		return status.Error(codes.Internal, what+": internal error")
 	}
-}
-
-func retryable(code codes.Code, message string) error {
-	return with(status.New(code, message), &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	o := outcomeOf(err)
+	st := status.New(o.code, what+": "+o.message)
+	if !o.retry {
+		return st.Err()
+	}
+	return with(st, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 }
 
 func with(s *status.Status, detail protoadapt.MessageV1) error {

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -18,6 +21,7 @@ const (
 	maxQuantity = 1_000_000
 	maxBatch    = 10_000
 	maxAudit    = 1000
+	maxProblems = 16 // told of one request: they travel in a header, and proxies cut at 8 KiB
 )
 
 type violation = errdetails.BadRequest_FieldViolation
@@ -34,7 +38,7 @@ func validate(problems ...[]*violation) error {
 	if len(all) > 1 {
 		message += fmt.Sprintf(" (and %d more)", len(all)-1)
 	}
-	return with(status.New(codes.InvalidArgument, message), &errdetails.BadRequest{FieldViolations: all})
+	return with(status.New(codes.InvalidArgument, message), &errdetails.BadRequest{FieldViolations: all[:min(maxProblems, len(all))]})
 }
 
 func keyProblems(key string) []*violation { return required("idempotency_key", key) }
@@ -42,6 +46,9 @@ func keyProblems(key string) []*violation { return required("idempotency_key", k
 func required(field, value string) []*violation {
 	if value == "" || len(value) > maxName {
 		return []*violation{{Field: field, Description: fmt.Sprintf("has %d bytes, want 1 to %d", len(value), maxName)}}
+	}
+	if !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+		return []*violation{{Field: field, Description: "must be UTF-8 without control characters"}}
 	}
 	return nil
 }
@@ -63,7 +70,7 @@ func transferProblems(prefix string, r *api.ProcessPaymentRequest) []*violation 
 		list = append(list, &violation{Field: prefix + "to_account", Description: "is the same as from_account"})
 	}
 	if !currencyCode.MatchString(r.GetCurrency()) {
-		list = append(list, &violation{Field: prefix + "currency", Description: fmt.Sprintf("is %q, want three upper-case letters", r.GetCurrency())})
+		list = append(list, &violation{Field: prefix + "currency", Description: fmt.Sprintf("is %.10q, want three upper-case letters", r.GetCurrency())})
 	}
 	return list
 }

@@ -3,6 +3,7 @@ package port
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // goAwayNotice is the first of the two GOAWAY frames of RFC 9113, section 6.8: no error, last stream 2^31-1.
@@ -32,10 +33,22 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.reads < len(c.first) {
 		c.mu.Lock()
+		if c.reads == 0 {
+			_ = c.Conn.SetReadDeadline(time.Now().Add(headerTime)) // a closed connection shows itself at the next read
+		}
 		c.reads += copy(c.first[c.reads:], b[:n])
 		c.mu.Unlock()
 	}
 	return n, err
+}
+
+// SetReadDeadline takes a connection that has said nothing yet for an idle one. Net/http gives its first header ten seconds from the
+// connection's start, and closed those that a proxy had opened ahead of need just when it used them.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.silent() && t.After(time.Now()) {
+		t = time.Now().Add(idleTime)
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 func (c *conn) Write(b []byte) (int, error) {

@@ -17,6 +17,11 @@ import (
 // those that were on their way when it left.
 const linger = 100 * time.Millisecond
 
+const (
+	headerTime = 10 * time.Second // from a request's first byte to the end of its header
+	idleTime   = 10 * time.Minute // without a request; longer than any client's: a server that closes first loses requests
+)
+
 // Server serves one port. Make it with Listen.
 type Server struct {
 	http     *http.Server
@@ -35,6 +40,10 @@ func Listen(ctx context.Context, addr string, handler http.Handler) (*Server, er
 	if err != nil {
 		return nil, fmt.Errorf("serve %s: %w", addr, err)
 	}
+	return serve(ln, handler), nil
+}
+
+func serve(ln net.Listener, handler http.Handler) *Server {
 	s := &Server{listener: ln, served: make(chan error, 1), conns: map[*conn]struct{}{}}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -42,15 +51,15 @@ func Listen(ctx context.Context, addr string, handler http.Handler) (*Server, er
 	s.http = &http.Server{
 		Handler:           s.sayClose(handler),
 		Protocols:         &protocols,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       10 * time.Minute, // longer than any client's: a server that closes first loses requests
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
 	}
 	go func() {
 		if err := s.http.Serve(tracking{ln, s}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			s.served <- err
 		}
 	}()
-	return s, nil
+	return s
 }
 
 // Addr is where the server listens.

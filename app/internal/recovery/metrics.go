@@ -163,11 +163,7 @@ func (m *Metrics) recovered(ctx context.Context, failure string, took time.Durat
 
 // Mark writes a sign of life and measures outages of the store. It is the store's health check.
 func (m *Metrics) Mark(ctx context.Context, s *store.Store, replica string, log *slog.Logger) error {
-	err := s.Mark(ctx, replica)
-	var age time.Duration
-	if err == nil {
-		age, err = s.CheckpointAge(ctx)
-	}
+	age, err := s.Mark(ctx, replica)
 	m.mu.Lock()
 	failing := m.failing
 	if err != nil && failing.IsZero() {

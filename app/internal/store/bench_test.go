@@ -43,7 +43,7 @@ func benchPayments(b *testing.B, dsn string) {
 				err = no
 			}
 			if err == nil {
-				_, err = t.book(ctx, "", want)
+				_, err = t.book(ctx, "", false, want)
 			}
 			return err
 		})

@@ -64,8 +64,11 @@ var checks = []check{
 			or e.side = 'credit' and e.account_id = p.to_account and e.amount = p.amount
 			or e.side = 'reversal' and p.status = 'reversed' and e.account_id = p.to_account and e.amount = -p.amount)`, nil},
 	{"duplicate_payment", "critical", `
-		select idem_key as subject, count(*) || ' payments within the life of one key' as detail from payments
-		where status = 'completed' group by idem_key having count(*) > 1 and max(created_ms) - min(created_ms) < 86400000`, nil},
+		select p.idem_key as subject, count(*) || ' payments within the life of one key' as detail from payments p
+		where p.status = 'completed' and exists (select 1 from payments q
+			where q.idem_key = p.idem_key and q.house = p.house and q.id <> p.id and q.status = 'completed' and (p.house
+				or abs(coalesce(q.claimed_ms, q.created_ms) - coalesce(p.claimed_ms, p.created_ms)) < 86400000))
+		group by p.idem_key, p.house`, nil}, // a life begins with the claim: the payment may have waited after it
 	{"balance_drift", "critical", `
 		select a.id as subject, 'balance ' || a.balance || ', journal ' || coalesce(sum(e.amount), 0) as detail from accounts a
 		left join entries e on e.account_id = a.id where a.kind <> 'reserved'
@@ -108,15 +111,14 @@ func (s *Store) Reconcile(ctx context.Context, dryRun bool) (results []CheckResu
 
 // find is one statement, so it sees one state of the books: never a payment on its way.
 func (s *Store) find(ctx context.Context, c check) (found []Finding, err error) {
-	rows, err := s.rows(ctx, c.query)
-	err = each(rows, err, func(r *sql.Rows) error {
+	err = s.each(ctx, txTimeout, func(r *sql.Rows) error {
 		f := Finding{Kind: c.kind, Severity: c.severity, Action: "found"}
 		err := r.Scan(&f.Subject, &f.Detail)
 		found = append(found, f)
 		return err
-	})
+	}, c.query)
 	if err != nil {
-		return nil, s.classify(fmt.Errorf("check for %s: %w", c.kind, err))
+		return nil, fmt.Errorf("check for %s: %w", c.kind, err)
 	}
 	return found, nil
 }
@@ -124,6 +126,7 @@ func (s *Store) find(ctx context.Context, c check) (found []Finding, err error) 
 // treat repairs or alerts one finding, if it is still there.
 func (s *Store) treat(ctx context.Context, c check, f Finding) (action string, err error) {
 	err = s.tx(ctx, func(ctx context.Context, t *tx) error {
+		t.patience = txTimeout
 		var still int
 		if err := t.row(ctx, `select count(*) from (`+c.query+`) as found where subject = $1`, f.Subject).Scan(&still); err != nil {
 			return err

@@ -52,7 +52,7 @@ const keyQuery = `select fingerprint, settled_ms is not null, ref, code, message
 	where key = $1 and expires_ms > {now}`
 
 // answerOf fails with sql.ErrNoRows when the key is not known, ErrKeyReused or ErrBusy.
-func answerOf(row *sql.Row, fingerprint string) (claimed, error) {
+func answerOf(row scanner, fingerprint string) (claimed, error) {
 	var print, code, message string
 	var settled bool
 	c := claimed{again: true}
@@ -77,12 +77,13 @@ func (s *Store) lookup(ctx context.Context, key, fingerprint string) (claimed, e
 	if errors.Is(err, sql.ErrNoRows) {
 		return claimed{}, nil
 	}
-	return c, s.classify(err)
+	return c, err
 }
 
 // SweepKeys deletes at most limit expired keys and says how many it was.
 func (s *Store) SweepKeys(ctx context.Context, limit int) (n int64, err error) {
 	err = s.tx(ctx, func(ctx context.Context, t *tx) (err error) {
+		t.patience = txTimeout
 		n, err = t.exec(ctx, `delete from idempotency_keys where key in (
 			select key from idempotency_keys where expires_ms <= {now} and settled_ms is not null
 			order by expires_ms limit $1)`, limit)

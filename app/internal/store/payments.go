@@ -66,18 +66,20 @@ func (t *tx) pay(ctx context.Context, key string, want Transfer) (Payment, *Refu
 		p, err := scanPayment(t.row(ctx, paymentQuery, c.ref))
 		return p, nil, err
 	}
-	no, err := t.check(ctx, want)
+	p, no, err := t.transfer(ctx, key, false, want)
 	if err != nil {
 		return Payment{}, nil, err
 	}
-	if no != nil {
-		return Payment{}, no, t.settle(ctx, key, "", no)
+	return p, no, t.settle(ctx, key, p.ID, no)
+}
+
+// transfer is a payment that no key protects: its caller knows that it happens once. house tells whether key is the
+// house's own name for it (a batch item, an opening) or a caller's; the two may be the same and mean nothing to each other.
+func (t *tx) transfer(ctx context.Context, key string, house bool, want Transfer) (p Payment, no *RefusalError, err error) {
+	if no, err = t.check(ctx, want); err == nil && no == nil {
+		p, err = t.book(ctx, key, house, want)
 	}
-	p, err := t.book(ctx, key, want)
-	if err != nil {
-		return Payment{}, nil, err
-	}
-	return p, nil, t.settle(ctx, key, p.ID, nil)
+	return p, no, err
 }
 
 // check locks both accounts, always in the same order, and looks whether the money can move.
@@ -95,8 +97,12 @@ func (t *tx) check(ctx context.Context, want Transfer) (*RefusalError, error) {
 		switch {
 		case currency != want.Currency:
 			no = &RefusalError{"currency_mismatch", fmt.Sprintf("account %s is kept in %s, not %s", id, currency, want.Currency)}
-		case id == want.From && kind != "equity" && balance < want.Amount:
+		case kind == "equity":
+			no = &RefusalError{"house_account", fmt.Sprintf("account %s is the house's own, nobody pays from or to it", id)}
+		case id == want.From && balance < want.Amount:
 			no = &RefusalError{"insufficient_funds", fmt.Sprintf("account %s does not hold %d", id, want.Amount)}
+		case id == want.To && balance > maxBalance-want.Amount:
+			no = &RefusalError{"balance_limit", fmt.Sprintf("account %s cannot hold %d more", id, want.Amount)}
 		}
 		return nil
 	})
@@ -112,12 +118,12 @@ func (t *tx) check(ctx context.Context, want Transfer) (*RefusalError, error) {
 }
 
 // book writes the payment, its two entries and both balances. The caller holds the locks.
-func (t *tx) book(ctx context.Context, key string, want Transfer) (Payment, error) {
+func (t *tx) book(ctx context.Context, key string, house bool, want Transfer) (Payment, error) {
 	id := "pay_" + rand.Text()
 	if _, err := t.exec(ctx, `
-		insert into payments (id, idem_key, from_account, to_account, amount, currency, status, created_ms)
-		values ($1, $2, $3, $4, $5, $6, 'completed', {now})`,
-		id, key, want.From, want.To, want.Amount, want.Currency); err != nil {
+		insert into payments (id, idem_key, house, from_account, to_account, amount, currency, status, created_ms, claimed_ms)
+		values ($1, $2, $3, $4, $5, $6, $7, 'completed', {now}, (select created_ms from idempotency_keys where key = $2))`,
+		id, key, house, want.From, want.To, want.Amount, want.Currency); err != nil {
 		return Payment{}, fmt.Errorf("record the payment: %w", err)
 	}
 	if err := t.post(ctx, id, "debit", want.From, -want.Amount); err != nil {
@@ -129,13 +135,21 @@ func (t *tx) book(ctx context.Context, key string, want Transfer) (Payment, erro
 	return scanPayment(t.row(ctx, paymentQuery, id))
 }
 
+// maxBalance leaves room below int64's end, where SQLite would go on in floating point.
+const maxBalance = 1_000_000_000_000_000_000
+
 // post adds one entry to the journal and to the account's balance.
 func (t *tx) post(ctx context.Context, payment, side, account string, amount int64) error {
 	if _, err := t.exec(ctx, `insert into entries (payment_id, side, account_id, amount, created_ms) values ($1, $2, $3, $4, {now})`,
 		payment, side, account, amount); err != nil {
 		return fmt.Errorf("post the %s: %w", side, err)
 	}
-	if _, err := t.exec(ctx, `update accounts set balance = balance + $2 where id = $1`, account, amount); err != nil {
+	n, err := t.exec(ctx, `update accounts set balance = balance + $2 where id = $1 and balance between $3 and $4`,
+		account, amount, -maxBalance-amount, maxBalance-amount)
+	if err == nil && n != 1 {
+		err = errors.New("there is no such account, or it cannot hold so much")
+	}
+	if err != nil {
 		return fmt.Errorf("%s account %s: %w", side, account, err)
 	}
 	return nil
@@ -145,11 +159,10 @@ const paymentQuery = `select id, idem_key, from_account, to_account, amount, cur
 
 // Payment reads one payment, or fails with ErrNotFound.
 func (s *Store) Payment(ctx context.Context, id string) (Payment, error) {
-	p, err := scanPayment(s.row(ctx, paymentQuery, id))
-	return p, s.classify(err)
+	return scanPayment(s.row(ctx, paymentQuery, id))
 }
 
-func scanPayment(row *sql.Row) (p Payment, err error) {
+func scanPayment(row scanner) (p Payment, err error) {
 	err = row.Scan(&p.ID, &p.Key, &p.From, &p.To, &p.Amount, &p.Currency, &p.Status, &p.CreatedMs)
 	if errors.Is(err, sql.ErrNoRows) {
 		return p, ErrNotFound
@@ -163,19 +176,17 @@ func scanPayment(row *sql.Row) (p Payment, err error) {
 // PaymentsOf returns the ids of all payments made under a key that are whole: one debit and one credit of the right
 // amount. More than one, or none for an acknowledged key, is a broken promise.
 func (s *Store) PaymentsOf(ctx context.Context, key string) (ids []string, err error) {
-	rows, err := s.rows(ctx, `
+	err = s.each(ctx, patience, func(r *sql.Rows) error {
+		var id string
+		err := r.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, `
 		select p.id from payments p
 		join entries d on d.payment_id = p.id and d.side = 'debit' and d.account_id = p.from_account and d.amount = -p.amount
 		join entries c on c.payment_id = p.id and c.side = 'credit' and c.account_id = p.to_account and c.amount = p.amount
-		where p.idem_key = $1 and p.status = 'completed'`, key)
-	err = each(rows, err, func(r *sql.Rows) error {
-		var id string
-		ids = append(ids, "")
-		err := r.Scan(&id)
-		ids[len(ids)-1] = id
-		return err
-	})
-	return ids, s.classify(err)
+		where p.idem_key = $1 and not p.house and p.status = 'completed'`, key)
+	return ids, err
 }
 
 // Accounts the synthetic check uses. They are no customer's, and what is done to them is rolled back.
@@ -230,7 +241,7 @@ func (s *Store) Seed(ctx context.Context, accounts int, balance int64, items int
 			if n == 0 {
 				continue
 			}
-			if _, _, err := t.pay(ctx, "opening/"+id, Transfer{equity, id, balance, "USD"}); err != nil {
+			if _, err := t.book(ctx, "opening/"+id, true, Transfer{equity, id, balance, "USD"}); err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,8 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-const postgresConns = 20
+// Of 20 connections 4 are kept for reads and signs of life.
+const postgresConns, postgresSpare = 20, 4
 
 type postgresDialect struct{}
 
@@ -46,41 +48,49 @@ var postgresWords = strings.NewReplacer(
 
 func (postgresDialect) rewrite(query string) string { return postgresWords.Replace(query) }
 
-func (postgresDialect) kind(err error) error {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
+// gone are the classes of errors that say something of the server and nothing of the statement: connection, login,
+// database, resources, somebody or a timeout stepped in (38 s frozen, then 57014), disk, configuration, damage.
+var gone = []string{"08", "28", "3D", "53", "57", "58", "F0", "XX"}
+
+func (postgresDialect) kind(err error) (kind error, said bool) {
+	if err == nil {
+		return nil, false
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err) // also what the server says against it, such as a password
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && !connecting {
+		switch class := e.Code[:min(2, len(e.Code))]; {
 		case e.Code == "40001", e.Code == "40P01", e.Code == "55P03": // serialization, deadlock, lock timeout
-			return ErrBusy
-		case strings.HasPrefix(e.Code, "08"), strings.HasPrefix(e.Code, "57P"), // connection, server going down
-			strings.HasPrefix(e.Code, "53"), e.Code == "25006", e.Code == "3D000": // resources, read-only, no database
-			return ErrUnavailable
+			return ErrBusy, true
+		case slices.Contains(gone, class), e.Code == "25006", strings.HasPrefix(e.Code, "25P"), e.Code == "42501":
+			return ErrUnavailable, false // 25: read-only, left alone in a transaction; 42501: not allowed
+		default:
+			return nil, class == "23" // a constraint: told instead of a commit
 		}
-		return nil
 	}
 	_, network := errors.AsType[net.Error](err)
-	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	lost := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 	timedOut := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 	if connecting || lost || (network && !timedOut) || strings.Contains(err.Error(), "conn closed") {
-		return ErrUnavailable
+		return ErrUnavailable, false
 	}
-	return nil
+	return nil, false
 }
 
-// migrate waits for its turn on an advisory lock.
-func (postgresDialect) migrate(ctx context.Context, db *sql.DB) error {
+func (postgresDialect) version(ctx context.Context, db *sql.DB) (int64, error) {
+	return applied(ctx, db)
+}
+
+// migrator waits for its turn on an advisory lock.
+func (postgresDialect) migrator(db *sql.DB) (*goose.Provider, error) {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p, err := migrator(goose.DialectPostgres, db, "postgres", goose.WithSessionLocker(locker))
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
+	return migrator(goose.DialectPostgres, db, "postgres", goose.WithSessionLocker(locker))
 }
+
+func (postgresDialect) alone(context.Context) (func(), error) { return func() {}, nil }
 
 func (postgresDialect) backup(context.Context, *sql.DB, string) error {
 	return errors.New("back up: PostgreSQL brings its own tool, pg_dump --format=custom")

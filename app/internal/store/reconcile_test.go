@@ -32,7 +32,7 @@ var damage = map[string]struct {
 		`update accounts set balance = 1100 where id = 'acct-0002'`,
 	}, "alerted"},
 	"duplicate_payment": {[]string{
-		`insert into payments select 'twin', idem_key, from_account, to_account, amount, currency, status, created_ms from payments where id = '$P'`,
+		`insert into payments (id, idem_key, from_account, to_account, amount, currency, status, created_ms) select 'twin', idem_key, from_account, to_account, amount, currency, status, created_ms from payments where id = '$P'`,
 		`insert into entries select 'twin', side, account_id, amount, created_ms from entries where payment_id = '$P'`,
 		`update accounts set balance = 800 where id = 'acct-0000'`,
 		`update accounts set balance = 1200 where id = 'acct-0001'`,

@@ -83,7 +83,7 @@ func rebuildStock(ctx context.Context, t *tx, id string) (string, error) {
 // settleClaim gives a key back, or the answer it should have had.
 func settleClaim(ctx context.Context, t *tx, key string) (string, error) {
 	var id string
-	err := t.row(ctx, `select id from payments where idem_key = $1 union all select id from reservations where idem_key = $1 limit 1`, key).Scan(&id)
+	err := t.row(ctx, `select id from payments where idem_key = $1 and not house union all select id from reservations where idem_key = $1 limit 1`, key).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		_, err = t.exec(ctx, `delete from idempotency_keys where key = $1 and settled_ms is null`, key)
 		return "nothing was done under it: freed", err

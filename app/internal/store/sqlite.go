@@ -21,6 +21,9 @@ import (
 // is damaged, or that it was mended.
 const sqliteReopen = 5 * time.Second
 
+// sqliteTurns: one writes. Who waits does so in the order of arrival.
+const sqliteTurns = 1
+
 type sqliteDialect struct{ path string }
 
 // openSQLite opens two pools: one connection that writes, so that writers queue here and not in the file's lock,
@@ -31,7 +34,7 @@ func openSQLite(path string) (db, reader *sql.DB, d dialect, err error) {
 	}
 	open := func(conns int, lock string) (*sql.DB, error) {
 		q := url.Values{
-			"_pragma": {"busy_timeout(2000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)"},
+			"_pragma": {"busy_timeout(1000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)"},
 			"_txlock": {lock},
 		}
 		db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
@@ -56,38 +59,63 @@ var sqliteWords = strings.NewReplacer("$", "?", "{now}", "cast(unixepoch('subsec
 
 func (sqliteDialect) rewrite(query string) string { return sqliteWords.Replace(query) }
 
-func (sqliteDialect) kind(err error) error {
+func (sqliteDialect) kind(err error) (kind error, said bool) {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
-		return nil
+		return nil, false
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return ErrBusy
+		return ErrBusy, true
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL,
-		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM:
-		return ErrUnavailable
+		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
+		return ErrUnavailable, false
 	default:
-		return nil
+		return nil, e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
 	}
 }
 
-// migrate holds a lock file: goose alone lets two processes run the same migration on SQLite.
-func (d sqliteDialect) migrate(ctx context.Context, db *sql.DB) error {
+// version does not use our pools: their first connection would make another program's file, or an empty one, ours.
+func (d sqliteDialect) version(ctx context.Context, _ *sql.DB) (int64, error) {
+	db, err := readOnly(d.path)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	return applied(ctx, db)
+}
+
+func readOnly(path string) (*sql.DB, error) {
+	return sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro")
+}
+
+func (sqliteDialect) migrator(db *sql.DB) (*goose.Provider, error) {
+	return migrator(goose.DialectSQLite3, db, "sqlite")
+}
+
+// alone holds a lock file: goose by itself lets two processes run the same migration on SQLite. It asks again and again,
+// since a wait in the kernel would not end with ctx.
+func (d sqliteDialect) alone(ctx context.Context) (func(), error) {
 	lock, err := os.OpenFile(d.path+".migrate", os.O_CREATE|os.O_RDONLY, 0o640)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	defer lock.Close() // unlocks too
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = lock.Close() }, nil // unlocks too
+		}
+		if ctx.Err() != nil || !errors.Is(err, syscall.EWOULDBLOCK) {
+			_ = lock.Close()
+			return nil, fmt.Errorf("%w: lock %s: %w", ErrUnavailable, lock.Name(), err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
-	p, err := migrator(goose.DialectSQLite3, db, "sqlite")
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
 }
 
 func (sqliteDialect) backup(ctx context.Context, db *sql.DB, file string) error {
@@ -128,14 +156,18 @@ func Restore(ctx context.Context, dsn, backup string) (kept string, err error) {
 }
 
 func checkFile(ctx context.Context, path string) error {
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro")
+	db, err := readOnly(path)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	var verdict string
+	var payments int64
 	if err := db.QueryRowContext(ctx, "pragma integrity_check").Scan(&verdict); err != nil {
 		return err
+	}
+	if err := db.QueryRowContext(ctx, "select count(*) from payments").Scan(&payments); err != nil {
+		return fmt.Errorf("it holds no books: %w", err)
 	}
 	if verdict != "ok" {
 		return errors.New(verdict)

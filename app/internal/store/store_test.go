@@ -27,6 +27,13 @@ var suite = map[string]func(t *testing.T, dsn string){
 	"the synthetic payment leaves no trace":           testSynthetic,
 	"a batch is resumed by another, the first fenced": testBatchFencing,
 
+	"callers and the house share no keys":         testNamespaces,
+	"nobody makes money":                          testNoMoneyFromNothing,
+	"a lease survives a clock put right":          testClockPutRight,
+	"keys used again, and doubles":                testDoubles,
+	"a sign of life passes all who wait":          testSignOfLife,
+	"an answer to a batch's commit that was lost": testLostCheckpoint,
+
 	"one leader":                   testLeader,
 	"marks":                        testMarks,
 	"reconciliation":               testReconcile,
@@ -337,7 +344,7 @@ func testMarks(t *testing.T, dsn string) {
 	if _, ok := seen("r"); ok {
 		t.Fatal("an outage before the first start")
 	}
-	if err := s.Mark(t.Context(), "r"); err != nil {
+	if _, err := s.Mark(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
 	if o, ok := seen("r"); !ok || !o.Crash {
@@ -351,6 +358,13 @@ func testMarks(t *testing.T, dsn string) {
 	}
 	if o, ok := seen("other"); !ok || !o.Crash || o.Since < time.Minute {
 		t.Errorf("%+v %v, want a crash at least a minute ago", o, ok)
+	}
+	// A mark from before the clock was put back is no sign of life.
+	if _, err := s.db.ExecContext(t.Context(), `insert into marks select 'ahead', at_ms + 3600000, clean, stop_ms from marks`); err != nil {
+		t.Fatal(err)
+	}
+	if o, ok := seen("other"); !ok || o.Since < time.Minute {
+		t.Errorf("%+v %v, want the outage in spite of a mark in the future", o, ok)
 	}
 	if err := s.Goodbye(t.Context(), "r", 1500*time.Millisecond); err != nil {
 		t.Fatal(err)

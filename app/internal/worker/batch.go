@@ -73,7 +73,7 @@ func (w *Batches) step(ctx context.Context, b store.Batch) (store.Batch, error) 
 		return b, err
 	}
 	pause(ctx, w.ItemDelay)
-	if err := w.Bank.Authorise(ctx, key); err != nil {
+	if err := w.Bank.Authorise(ctx, "house/"+key); err != nil {
 		return b, err
 	}
 	return w.Store.StepBatch(ctx, b, key, item, w.Lease)
