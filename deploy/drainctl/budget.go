@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -12,19 +13,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drain-agent/drain-agent/agent/budget"
-	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
-	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+	"github.com/drain-agent/drain-agent/deploy/internal/inject"
+	"github.com/drain-agent/drain-agent/deploy/internal/manifest"
 )
 
 func budgetCommand() *cobra.Command {
 	var files []string
-	var presets bool
+	var presets, apply bool
 	cmd := &cobra.Command{
 		Use:   "budget [-f FILE|DIR|-] [-- AGENT-ARGUMENT...]",
 		Short: "Draw the worst case of a stop, phase by phase",
 		Long: `Draws how a grace period is divided in the worst case, from the arguments of the agents in the manifests or from those behind --,
-beside the formula that people calculate with. It computes with the agent's own code.`,
-		Example: "  drainctl budget\n  drainctl budget -f deployment.yaml\n  drainctl budget -- --grace-period=65s --preset=alb --stop=app=20s\n  drainctl budget --presets",
+beside the formula that people calculate with. It computes with the agent's own code. Of pods without the agent it draws what their
+preStop hooks cost in every stop and what they leave. --apply writes the grace period where it is too short, into the files of -f;
+it never shortens one.`,
+		Example: "  drainctl budget\n  drainctl budget -f deployment.yaml\n  drainctl budget -f k8s/ --apply\n  drainctl budget -- --grace-period=65s --preset=alb --stop=app=20s\n  drainctl budget --presets",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
 			if presets {
@@ -33,38 +36,92 @@ beside the formula that people calculate with. It computes with the agent's own 
 			if len(files) == 0 {
 				return drawBudget(out, "drain-agent run "+strings.Join(args, " "), args)
 			}
-			inputs, err := read(files, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			drawn := 0
-			for _, f := range inputs {
-				docs, err := manifest.Parse(f.name, f.text)
-				if err != nil {
-					return err
-				}
-				for _, o := range manifest.Objects(docs) {
-					if o.Workload == nil || o.Workload.Named(inject.AgentContainer) == nil {
-						continue
-					}
-					if drawn++; drawn > 1 {
-						fmt.Fprintln(out)
-					}
-					c := o.Workload.Named(inject.AgentContainer)
-					if err := drawBudget(out, fmt.Sprintf("%s %s (%s)", o.Kind, o.Name, f.name), slices.Concat(c.Command, c.Args)); err != nil {
-						return fmt.Errorf("%s: %s %s: %w", f.name, o.Kind, o.Name, err)
-					}
-				}
-			}
-			if drawn == 0 {
-				return fmt.Errorf("no container %s in these manifests; drainctl inject adds it", inject.AgentContainer)
-			}
-			return nil
+			return budgetOf(cmd, files, apply)
 		},
 	}
 	filesFlag(cmd, &files)
+	cmd.Flags().BoolVar(&apply, "apply", false, "raise terminationGracePeriodSeconds where it is too short, in the files themselves; from standard input the result goes to standard output and the drawing to standard error")
 	cmd.Flags().BoolVar(&presets, "presets", false, "list the presets, with the source of each number")
 	return cmd
+}
+
+// budgetOf draws the budgets of all pods in the files, and writes the grace periods that are too short.
+func budgetOf(cmd *cobra.Command, names []string, apply bool) error {
+	before, err := read(names, cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if apply && slices.Contains(names, "-") {
+		out = cmd.ErrOrStderr()
+	}
+	drawn := 0
+	after, err := edit(before, func(name string, o *manifest.Object) (need time.Duration, err error) {
+		if drawn++; drawn > 1 {
+			fmt.Fprintln(out)
+		}
+		need, err = drawWorkload(out, name, o.Workload)
+		if !apply {
+			need = 0
+		}
+		return need, err
+	})
+	if err == nil && drawn == 0 {
+		err = errors.New("no pods in these manifests")
+	}
+	if err != nil || !apply {
+		return err
+	}
+	return put(cmd, before, after, true, false)
+}
+
+// edit gives each workload the grace period that need says, none at 0. The error joins all that stands against it.
+func edit(before []file, need func(name string, o *manifest.Object) (time.Duration, error)) (after []file, err error) {
+	var errs []error
+	for _, f := range before {
+		docs, err := manifest.Parse(f.name, f.text)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var text []byte
+		for _, d := range docs {
+			var settings []manifest.Setting
+			for _, o := range d.Objects {
+				if o.Workload == nil {
+					continue
+				}
+				grace, err := need(f.name, o)
+				if err == nil && grace > 0 {
+					var more []manifest.Setting
+					more, err = graceSettings(o.Workload, grace)
+					settings = append(settings, more...)
+				}
+				if err != nil {
+					errs = append(errs, d.At(o.Workload.Template, "%s %s: %w", o.Kind, o.Name, err))
+				}
+			}
+			changed, err := d.Set(settings)
+			errs = append(errs, err)
+			text = append(text, changed...)
+		}
+		after = append(after, file{f.name, text})
+	}
+	return after, errors.Join(errs...)
+}
+
+// drawWorkload draws one pod. It returns the grace period that is missing, 0 for none.
+func drawWorkload(out io.Writer, name string, w *manifest.Workload) (time.Duration, error) {
+	title := fmt.Sprintf("%s %s (%s)", w.Kind, w.Called(), name)
+	if c := w.Named(inject.AgentContainer); c != nil {
+		args := slices.Concat(c.Command, c.Args)
+		if err := drawBudget(out, title, args); err != nil {
+			return 0, err
+		}
+		p, err := budget.FromArgs(args)
+		return missingGrace(p), err
+	}
+	return drawBare(out, title, w), nil
 }
 
 // share is a part of the grace period.
@@ -154,6 +211,15 @@ func drawFormula(w io.Writer, p budget.Policy) {
 	b := p.Budget()
 	row("this pod, at most", b.Stop, b.Hard-b.Stop, b.Margin)
 	fmt.Fprintln(w)
+}
+
+// missingGrace is the grace period that a pod with the agent should have where its own is too short; 0 otherwise.
+func missingGrace(p budget.Policy) time.Duration {
+	b := p.Budget()
+	if b.Scale < 1 || b.Stop-p.ConfirmWindow-p.Propagation-p.Settle < p.QuietMax {
+		return roundUp(b.Floor + p.QuietMax)
+	}
+	return 0
 }
 
 // advise says what to change.

@@ -2,26 +2,18 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"image/png"
 	"math"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/chromedp"
+	"github.com/drain-agent/drain-agent/deploy/internal/browsertest"
 )
 
 // The logs of four agents whose pods were replaced one after another under load: scripts/demo --parts=agent --pods=4 --keep=DIR.
@@ -181,48 +173,8 @@ func look(t *testing.T, page, scheme string, width int64) rendered {
 		t.Fatal(err)
 	}
 	address := (&url.URL{Scheme: "file", Path: file}).String()
-	ctx := browser(t)
-	var mu sync.Mutex // the browser's events come from another goroutine
-	var complaints []string
-	if err := chromedp.Listen(ctx, func(event any) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch e := event.(type) {
-		case *runtime.EventExceptionThrown:
-			complaints = append(complaints, e.ExceptionDetails.Text)
-		case *log.EventEntryAdded:
-			complaints = append(complaints, e.Entry.Text)
-		case *network.EventRequestWillBeSent:
-			if e.Request.URL != address {
-				complaints = append(complaints, "asks for "+e.Request.URL)
-			}
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
 	prefers := map[bool]string{true: "dark", false: "light"}[scheme == "dark"]
-	run := func(what string, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%s: %s: %v", scheme, what, err)
-		}
-	}
-	_, err := chromedp.Call(ctx, network.Enable, network.EnableParams{})
-	run("watch requests", err)
-	_, err = chromedp.Call(ctx, log.Enable, cdp.Empty{})
-	run("watch the console", err)
-	_, err = chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: prefers}}})
-	run("choose the scheme", err)
-	run("open the page", chromedp.Do(ctx, chromedp.EmulateViewport(width, 800), chromedp.Navigate(address)))
-	got, err := chromedp.Run(ctx, chromedp.Evaluate[rendered](ask))
-	run("ask the page", err)
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	run("take a picture", err)
-	mu.Lock()
-	defer mu.Unlock()
-	if len(complaints) > 0 {
-		t.Errorf("%s: the browser says %q", scheme, complaints)
-	}
+	got, picture := browsertest.Look[rendered](browsertest.Start(t), t, address, prefers, width, func(url string) bool { return url == address }, ask)
 	size, err := png.DecodeConfig(bytes.NewReader(picture))
 	if err != nil || int64(size.Width) != width {
 		t.Errorf("%s: picture %+v, %v", scheme, size, err)
@@ -233,28 +185,4 @@ func look(t *testing.T, page, scheme string, width int64) rendered {
 		}
 	}
 	return got
-}
-
-// browser starts a Chromium that ends with the test, as any user: without its own sandbox it runs as root too.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	program := os.Getenv("CHROMIUM")
-	if program == "" {
-		found, err := exec.LookPath("chromium")
-		if err != nil {
-			t.Fatal("no chromium: scripts/setup installs it, or set CHROMIUM to a Chromium or Chrome")
-		}
-		program = found
-	}
-	ctx, stop := chromedp.NewExecAllocator(t.Context(),
-		chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("disable-dev-shm-usage", true))
-	t.Cleanup(stop)
-	ctx, end := chromedp.NewContext(ctx)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx) // waits for the process, whose folder is removed next
-		end()
-	})
-	return ctx
 }

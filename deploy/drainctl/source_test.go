@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/manifest"
+	"github.com/drain-agent/drain-agent/deploy/internal/manifest"
 )
 
 // One source: what stands in deploy/components and in the documents is what inject writes. The tests write it with -update.
@@ -121,7 +121,7 @@ func plain(n *yaml.Node) {
 // Flags that a how-to tells to write are flags that inject writes for such a pod.
 func TestFlagsInTheHowTos(t *testing.T) {
 	written := map[string]bool{}
-	for _, args := range [][]string{injectArgs("native"), injectArgs("gateway"), {"inject", "-q", "-f", "internal/inject/testdata/shapes/14-job-regular-proxy.yaml"}} {
+	for _, args := range [][]string{injectArgs("native"), injectArgs("gateway"), {"inject", "-q", "-f", "../internal/inject/testdata/shapes/14-job-regular-proxy.yaml"}} {
 		_, out, _ := drainctl(t, "", args...)
 		for line := range strings.Lines(out) {
 			written[strings.TrimSpace(line)] = true

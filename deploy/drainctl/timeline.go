@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drain-agent/drain-agent/agent/timeline"
-	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/inject"
 	"github.com/drain-agent/drain-agent/deploy/drainctl/internal/rollout"
+	"github.com/drain-agent/drain-agent/deploy/internal/inject"
 )
 
 // source is where timelines are read from, and how they are written.
@@ -37,8 +37,10 @@ func timelineCommand() *cobra.Command {
 		Short: "Draw drains from the agent's log",
 		Long: `Reads the agents' logs from files, standard input, or the cluster (kubectl logs), passes over every line that is not theirs, and
 draws each drain; with several drains a table over the rollout follows. A pod's log goes with the pod: follow it (-f) while it stops,
-or read from where logs are collected. What stands behind -- is for kubectl.`,
-		Example: "  kubectl logs web-1 -c drain-agent | drainctl timeline\n  drainctl timeline -f -l app=web\n  drainctl timeline -f -p web-1 -- --context=production\n  drainctl timeline -o html logs/*.jsonl > rollout.html",
+or read from where logs are collected: the files of Docker, containerd and CRI-O, logcli (default, raw and jsonl) and Loki's API,
+Elasticsearch's hits and _source, Google Cloud's jsonPayload and textPayload, in any order and mixed. Lines that look like an agent's
+and cannot be read are counted on standard error. What stands behind -- is for kubectl.`,
+		Example: "  kubectl logs web-1 -c drain-agent | drainctl timeline\n  drainctl timeline -f -l app=web\n  drainctl timeline -f -p web-1 -- --context=production\n  drainctl timeline -o html logs/*.jsonl > rollout.html\n  logcli query '{container=\"drain-agent\"}' --since=1h -o jsonl | drainctl timeline -o table",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.files = args
 			if at := cmd.ArgsLenAtDash(); at >= 0 {
@@ -75,12 +77,16 @@ func (s *source) run(cmd *cobra.Command) error {
 		}
 	}
 	unread := s.read(cmd.Context(), reader, cmd.InOrStdin())
-	drains := reader.Drains()
+	drains, passed := reader.Drains(), reader.Passed()
+	if passed.Broken > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "drainctl: %d lines look like an agent's and cannot be read: cut off, or changed by a collector\n", passed.Broken)
+	}
 	if len(drains) > 0 {
 		return errors.Join(write(out, drains), unread) // a pod that is gone does not hide the others
 	}
 	if unread == nil {
-		unread = errors.New("no line of a drain in these logs: the agent writes them when a pod stops (--log-format=json)")
+		unread = fmt.Errorf("no line of a drain in these logs (%d lines of other programs, %d that cannot be read): the agent writes them when a pod stops (--log-format=json)",
+			passed.Others, passed.Broken)
 	}
 	return unread
 }
