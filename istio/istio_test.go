@@ -2,6 +2,8 @@ package istio_test
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"io/fs"
 	"slices"
 	"strings"
@@ -93,7 +95,7 @@ func TestEveryFileSaysWhatItIsFor(t *testing.T) {
 }
 
 func TestWorkloadsAreConsistent(t *testing.T) {
-	for _, name := range []string{"sidecar.yaml", "gateway.yaml"} {
+	for _, name := range []string{"sidecar.yaml", "sidecar-classic.yaml", "gateway.yaml"} {
 		var deployment appsv1.Deployment
 		if err := yaml.UnmarshalStrict(file(t, name), &deployment); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -104,6 +106,62 @@ func TestWorkloadsAreConsistent(t *testing.T) {
 
 // The injection template is rendered as Istio renders it, merged by Kubernetes' rules and then held against the same demands.
 func TestInjectionTemplateGivesTheSamePod(t *testing.T) {
+	pod := corev1.PodSpec{Containers: []corev1.Container{{Name: "payments"}, {Name: "ledger"}}}
+	text, err := injected(t, pod, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var overlay corev1.Pod
+	if err := yaml.UnmarshalStrict([]byte(text), &overlay); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if len(overlay.Spec.Containers) != 2 {
+		t.Fatalf("%d of 2 containers are held", len(overlay.Spec.Containers))
+	}
+	for i, want := range []string{"app", "ledger"} {
+		hook := overlay.Spec.Containers[i]
+		if hook.Name != pod.Containers[i].Name || hook.Lifecycle.PreStop.Exec.Command[2] != want {
+			t.Errorf("container %d is held as %+v, want %s", i, hook.Lifecycle, want)
+		}
+	}
+	if s := overlay.Spec.SecurityContext; s == nil || s.FSGroup == nil {
+		t.Error("without a common group the hooks of other users cannot reach the agent's socket")
+	}
+	overlay.Spec.TerminationGracePeriodSeconds = new(int64(60))
+	consistent(t, "injection-template.yaml", &overlay.Spec)
+}
+
+// What the template cannot serve fails at admission, with a way out, instead of starting a pod that loses requests.
+func TestInjectionTemplateRefuses(t *testing.T) {
+	one := corev1.PodSpec{Containers: []corev1.Container{{Name: "payments"}}}
+	hooked := corev1.PodSpec{Containers: []corev1.Container{{Name: "payments", Lifecycle: &corev1.Lifecycle{
+		PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 5}},
+	}}}}
+	named := corev1.PodSpec{Containers: []corev1.Container{{Name: "payments"}, {Name: "app"}}}
+	for name, row := range map[string]struct {
+		pod         corev1.PodSpec
+		annotations map[string]string
+		want        string
+	}{
+		"a classic sidecar":     {one, map[string]string{"sidecar.istio.io/nativeSidecar": "false"}, "native"},
+		"a hook of its own":     {hooked, nil, "payments has a preStop hook"},
+		"a name that is ours":   {named, nil, "may not be called app"},
+		"an accepted pod":       {one, map[string]string{"sidecar.istio.io/nativeSidecar": "true"}, ""},
+		"an app called app too": {corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}, nil, ""},
+	} {
+		_, err := injected(t, row.pod, row.annotations)
+		switch {
+		case row.want == "" && err != nil:
+			t.Errorf("%s is refused: %v", name, err)
+		case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "drainctl inject")):
+			t.Errorf("%s: %v, want it refused with %q and the way out", name, err, row.want)
+		}
+	}
+}
+
+// injected renders the template as Istio does: its own functions and those of sprig, of which the template uses these.
+func injected(t *testing.T, spec corev1.PodSpec, annotations map[string]string) (string, error) {
+	t.Helper()
 	var values struct {
 		Webhook struct {
 			Templates map[string]string `json:"templates"`
@@ -112,40 +170,38 @@ func TestInjectionTemplateGivesTheSamePod(t *testing.T) {
 	if err := yaml.UnmarshalStrict(file(t, "injection-template.yaml"), &values); err != nil {
 		t.Fatal(err)
 	}
-	annotation := func(meta metav1.ObjectMeta, name, otherwise string) string {
-		if value, ok := meta.Annotations[name]; ok {
-			return value
-		}
-		return otherwise
+	functions := template.FuncMap{
+		"annotation": func(meta metav1.ObjectMeta, name, otherwise string) string {
+			if value, ok := meta.Annotations[name]; ok {
+				return value
+			}
+			return otherwise
+		},
+		"default": func(otherwise, value string) string { return cmp.Or(value, otherwise) },
+		"fail":    func(why string) (string, error) { return "", errors.New(why) },
+		"list":    func(all ...string) []string { return all },
+		"append":  func(all []string, one string) []string { return append(all, one) },
+		"has":     func(one string, all []string) bool { return slices.Contains(all, one) },
+		"join":    func(separator string, all []string) string { return strings.Join(all, separator) },
+		"ternary": func(yes, no string, which bool) string {
+			if which {
+				return yes
+			}
+			return no
+		},
 	}
-	parsed, err := template.New("drain-agent").Option("missingkey=error").Funcs(template.FuncMap{"annotation": annotation}).Parse(values.Webhook.Templates["drain-agent"])
+	parsed, err := template.New("drain-agent").Option("missingkey=error").Funcs(functions).Parse(values.Webhook.Templates["drain-agent"])
 	if err != nil {
 		t.Fatal(err)
 	}
+	spec.TerminationGracePeriodSeconds = new(int64(60))
 	var text bytes.Buffer
-	pod := corev1.Pod{Spec: corev1.PodSpec{TerminationGracePeriodSeconds: new(int64(60)), Containers: []corev1.Container{{Name: "payments"}}}}
 	err = parsed.Execute(&text, struct { // the part of Istio's SidecarTemplateData that is used
-		ObjectMeta metav1.ObjectMeta
-		Spec       corev1.PodSpec
-	}{Spec: pod.Spec})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var overlay corev1.Pod
-	if err := yaml.UnmarshalStrict(text.Bytes(), &overlay); err != nil {
-		t.Fatalf("%v\n%s", err, text.String())
-	}
-	if overlay.Annotations["traffic.sidecar.istio.io/excludeInboundPorts"] != "9909" {
-		t.Error("the agent's port leads through Envoy")
-	}
-	if hook := overlay.Spec.Containers[0]; hook.Name != "payments" || hook.Lifecycle == nil {
-		t.Errorf("the first container gets no hook: %+v", hook)
-	}
-	if s := overlay.Spec.SecurityContext; s == nil || s.FSGroup == nil {
-		t.Error("without a common group the hooks of other users cannot reach the agent's socket")
-	}
-	overlay.Spec.TerminationGracePeriodSeconds = new(int64(60))
-	consistent(t, "injection-template.yaml", &overlay.Spec)
+		ObjectMeta     metav1.ObjectMeta
+		Spec           corev1.PodSpec
+		NativeSidecars bool
+	}{metav1.ObjectMeta{Annotations: annotations}, spec, true})
+	return text.String(), err
 }
 
 // consistent checks what an agent in a mesh needs: never UID 1337, the grace it is told, a hook for each name it is told, and
@@ -162,6 +218,14 @@ func consistent(t *testing.T, name string, pod *corev1.PodSpec) {
 	}
 	hooks := 0
 	for _, c := range all {
+		for _, mount := range c.VolumeMounts {
+			if mount.MountPath == "/drain-agent" {
+				t.Errorf("%s: %s mounts %s over the image's program, so it never starts", name, c.Name, mount.Name)
+			}
+		}
+		if c.Image == "auto" && c.ImagePullPolicy == "" {
+			t.Errorf("%s: %s has no pull policy: the API server writes Always before Istio sees the pod", name, c.Name)
+		}
 		if s := c.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == 1337 {
 			t.Errorf("%s: %s runs as UID 1337", name, c.Name)
 		}
