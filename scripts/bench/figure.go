@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -21,18 +22,28 @@ type row struct {
 	Samples []float64 `json:"samples"`
 }
 
-// printFigures prints medians and spread.
-func printFigures(w io.Writer, figures []figure) {
-	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "figure\twho\tmedian\tmin .. max\tn\tgoal")
+// cells returns medians and spread, a row each, below the names of the columns. What nobody measured has no row.
+func cells(figures []figure) [][]string {
+	all := [][]string{{"figure", "who", "median", "min … max", "n", "goal"}}
 	for _, f := range figures {
 		name, goal := f.Name+", "+f.Unit, f.Goal
 		for _, r := range f.Rows {
+			if len(r.Samples) == 0 {
+				continue
+			}
 			s := slices.Sorted(slices.Values(r.Samples))
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s .. %s\t%d\t%s\n",
-				name, r.Who, short(median(s)), short(s[0]), short(s[len(s)-1]), len(s), goal)
+			all = append(all, []string{name, r.Who, short(median(s)), short(s[0]) + " … " + short(s[len(s)-1]), strconv.Itoa(len(s)), goal})
 			name, goal = "", ""
 		}
+	}
+	return all
+}
+
+// printFigures prints them for a terminal.
+func printFigures(w io.Writer, figures []figure) {
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, line := range cells(figures) {
+		fmt.Fprintln(table, strings.Join(line, "\t"))
 	}
 	table.Flush()
 }

@@ -25,7 +25,8 @@ import (
 
 type flags struct {
 	Runs int      `default:"5" help:"Pod stops per figure; others are measured more often."`
-	Only []string `enum:"lag,idle,death,memory,size,ready,step,polls,peers,rollout" help:"Measure only these: lag, idle, death, memory, size, ready, step, polls, peers, rollout."`
+	Only []string `enum:"lag,idle,death,cost,memory,size,ready,step,polls,payments,admission,ledger,peers,rollout" help:"Measure only these: lag, idle, death, cost, memory, size, ready, step, polls, payments, admission, ledger, peers, rollout."`
+	Page string   `type:"path" placeholder:"FILE" help:"Also write the figures there as a page of the docs."`
 	JSON string   `type:"path" placeholder:"FILE" help:"Also write every sample there."`
 }
 
@@ -48,11 +49,15 @@ func measurements() []measurement {
 		{"lag", (*bench).lag},
 		{"idle", (*bench).idle},
 		{"death", (*bench).death},
+		{"cost", (*bench).cost},
 		{"memory", (*bench).memory},
 		{"size", (*bench).size},
 		{"ready", (*bench).ready},
 		{"step", (*bench).step},
 		{"polls", (*bench).polls},
+		{"payments", (*bench).payments},
+		{"admission", (*bench).admission},
+		{"ledger", (*bench).ledger},
 		{"peers", (*bench).peers},
 		{"rollout", (*bench).rollout},
 	}
@@ -82,6 +87,7 @@ func run(ctx context.Context, f flags) error {
 		return fmt.Errorf("set up: %w", err)
 	}
 	b := &bench{stage: stage, dir: filepath.Join(dir, "pods"), runs: f.Runs}
+	before := load()
 	var all []figure
 	var failed error
 	for _, m := range measurements() {
@@ -104,6 +110,9 @@ func run(ctx context.Context, f flags) error {
 		fmt.Fprintf(os.Stderr, " %.0f s\n", time.Since(began).Seconds())
 	}
 	printFigures(os.Stdout, all)
+	if f.Page != "" {
+		failed = errors.Join(failed, writePage(f, all, before))
+	}
 	if f.JSON == "" {
 		return failed
 	}

@@ -14,22 +14,16 @@ import (
 	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
 )
 
-// The releases that we compare with.
-const (
-	gatewayVersion = "v1.9.1"
-	contourVersion = "v1.33.8"
-)
-
 const demoAdmin = "socket_address: {address: 127.0.0.1, port_value: 15000}"
 
 // gateways returns the same pod without an app to wait for, stopped in four ways: by drain-agent, by the shutdown managers of
 // Envoy Gateway and of Contour as their controllers deploy them, and by a sleep. It builds the managers the first time.
 func (b *bench) gateways(ctx context.Context) ([]variant, error) {
-	gateway, err := cached.GoProgram(ctx, "github.com/envoyproxy/gateway/cmd/envoy-gateway", gatewayVersion)
+	gateway, err := cached.EnvoyGateway(ctx)
 	if err != nil {
 		return nil, err
 	}
-	contour, err := cached.GoProgram(ctx, "github.com/projectcontour/contour/cmd/contour", contourVersion)
+	contour, err := cached.Contour(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +37,13 @@ func (b *bench) gateways(ctx context.Context) ([]variant, error) {
 	return []variant{
 		{who: "drain-agent", helper: "agent", stage: on(demoAdmin), manifest: b.gatewayWithAgent},
 		{
-			who: "Envoy Gateway " + gatewayVersion, helper: "manager", stage: on("socket_address: {address: 127.0.0.1, port_value: 19000}"),
+			who: "Envoy Gateway " + cached.EnvoyGatewayVersion, helper: "manager", stage: on("socket_address: {address: 127.0.0.1, port_value: 19000}"),
 			manifest: func() (*corev1.Pod, error) {
 				return b.gatewayWithManager("/shutdown/ready", 19002, "/tmp", "envoy-gateway", "envoy", "shutdown-manager")
 			},
 		},
 		{
-			who: "Contour " + contourVersion, helper: "manager", stage: on("pipe: {path: /admin/admin.sock}"),
+			who: "Contour " + cached.ContourVersion, helper: "manager", stage: on("pipe: {path: /admin/admin.sock}"),
 			manifest: func() (*corev1.Pod, error) { // its port is 8090, which our app has
 				return b.gatewayWithManager("/shutdown", 8091, "/admin", "contour", "envoy", "shutdown-manager", "--serve-port=8091")
 			},

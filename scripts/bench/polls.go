@@ -120,20 +120,25 @@ func busyWhileStopping(ctx context.Context, p *pod.Pod) (float64, error) {
 
 // threadTime returns the processor time that the main thread of a process has used.
 func threadTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, pid))
+	return cpuTime(fmt.Sprintf("/proc/%d/task/%d/stat", pid, pid))
+}
+
+// cpuTime returns the processor time in the stat file of a process or of a thread.
+func cpuTime(stat string) (time.Duration, error) {
+	text, err := os.ReadFile(stat)
 	if err != nil {
-		return 0, fmt.Errorf("read the time of thread %d: %w", pid, err)
+		return 0, fmt.Errorf("read processor time: %w", err)
 	}
 	_, rest, _ := strings.Cut(string(text), ") ") // the name before it may hold anything
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("read the time of thread %d: %q", pid, text)
+		return 0, fmt.Errorf("read processor time from %s: %q", stat, text)
 	}
 	var ticks int64
 	for _, field := range fields[11:13] { // utime, stime
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("read the time of thread %d: %w", pid, err)
+			return 0, fmt.Errorf("read processor time from %s: %w", stat, err)
 		}
 		ticks += n
 	}

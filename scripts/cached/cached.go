@@ -4,6 +4,7 @@ package cached
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,21 @@ func GoProgram(ctx context.Context, pkg, version string) (string, error) {
 		return run(ctx, []string{"CGO_ENABLED=0", "GOFLAGS=", "GOBIN=" + dir}, "go", "install", "-trimpath", "-ldflags=-s", pkg+"@"+version)
 	})
 	return filepath.Join(dir, name), err
+}
+
+// GoModule returns the folder with the files of a module at that version, its charts and manifests among them; it is read-only.
+func GoModule(ctx context.Context, module, version string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module+"@"+version)
+	cmd.Env = append(os.Environ(), "GOFLAGS=")
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("get %s %s: %w: %s", module, version, err, out)
+	}
+	var got struct{ Dir string }
+	if err := json.Unmarshal(out, &got); err != nil {
+		return "", fmt.Errorf("get %s %s: %w", module, version, err)
+	}
+	return got.Dir, nil
 }
 
 // Python returns an interpreter that has the package of PyPI at that version; python3 must be able to make virtual environments.

@@ -67,7 +67,7 @@ TOML
 JSON
 }
 
-# Images cannot be pulled again, so they are never collected; there is no cluster DNS, so pods get an empty resolver.
+# Images cannot be pulled again, so they are never collected.
 write_kubelet_config() { # NODE_ADDRESS
   cat >"$STATE/conf/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -76,8 +76,11 @@ address: $1
 containerRuntimeEndpoint: unix://$STATE/run/containerd.sock
 cgroupDriver: cgroupfs
 failSwapOn: false
+failCgroupV1: false
 oomScoreAdj: 0
 resolvConf: /dev/null
+clusterDNS: [$DNS]
+clusterDomain: cluster.local
 podLogsDir: $STATE/pod-logs
 serializeImagePulls: false
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}

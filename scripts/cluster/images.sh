@@ -13,10 +13,10 @@ cluster_load() { # ARCHIVE...
   done
 }
 
-cluster_image() { # flags of ./image; the archive is loaded when the node runs
+cluster_image() { # flags of ../images/archive; the archive is loaded when the node runs
   local archive
   mkdir -p "$IMAGE_DIR"
-  archive=$(cd "$HERE" && go run ./image -dir "$IMAGE_DIR" "$@")
+  archive=$(go run -C "$HERE/../images" ./archive -dir "$IMAGE_DIR" "$@")
   if [[ ${CLUSTER:-} == external ]]; then external_load "$archive"
   elif running_pid containerd >/dev/null; then cluster_load "$archive"; fi
   echo "$archive"

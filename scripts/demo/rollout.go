@@ -77,6 +77,9 @@ func (r *rollout) begin(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if why := r.pods[0].WhyShared(); why != "" && !r.flags.Ports {
+		r.show.part(r.part, nil, "pods share this machine's loopback: %s", why)
+	}
 	return nil
 }
 

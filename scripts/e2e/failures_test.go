@@ -264,11 +264,11 @@ func TestBrokenAgentStallsTheRollout(t *testing.T) {
 			old := pods(t, w.ns, w.selector())[0]
 			broken.spoil(w.container("drain-agent"))
 			w.apply(t)
-			eventually(t, time.Minute, "the new pod's agent fails", func() bool {
+			eventually(t, 3*time.Minute, "the new pod's agent fails", func() bool {
 				return slices.ContainsFunc(pods(t, w.ns, w.selector()), func(p corev1.Pod) bool {
 					waiting := status(p, "drain-agent").State.Waiting
 					return p.Name != old.Name && !ready(p) && waiting != nil &&
-						slices.Contains([]string{"ErrImageNeverPull", "CrashLoopBackOff"}, waiting.Reason)
+						slices.Contains([]string{"ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"}, waiting.Reason)
 				})
 			})
 			if now := pods(t, w.ns, w.selector()); !slices.ContainsFunc(now, func(p corev1.Pod) bool {

@@ -5,6 +5,8 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/drain-agent/drain-agent/agent/timeline"
+	"github.com/drain-agent/drain-agent/scripts/promises/fromlog"
 )
 
 // A follower keeps what one container writes, as `kubectl logs --follow` shows it while the pod stops.
@@ -31,6 +34,10 @@ func (f *follower) Write(b []byte) (int, error) {
 func follow(t *testing.T, ns, pod, container string) *follower {
 	t.Helper()
 	f := &follower{done: make(chan struct{})}
+	var args []string
+	if container == "drain-agent" {
+		args = agentArgs(t, ns, pod)
+	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	cmd := kubectlCommand(ctx, "-n", ns, "logs", pod, "-c", container, "--follow", "--timestamps")
 	cmd.Stdout = f
@@ -44,11 +51,42 @@ func follow(t *testing.T, ns, pod, container string) *follower {
 	t.Cleanup(func() {
 		stop()
 		<-f.done
+		if args != nil {
+			keepsItsPromises(t, args, f.String())
+		}
 		if t.Failed() {
 			t.Logf("log of %s/%s:\n%s", pod, container, tail([]byte(f.String()), 60))
 		}
 	})
 	return f
+}
+
+// agentArgs are the arguments of a pod's agent.
+func agentArgs(t *testing.T, ns, name string) []string {
+	t.Helper()
+	var pod corev1.Pod
+	if err := json.Unmarshal([]byte(kubectl(t, "-n", ns, "get", "pod", name, "-o", "json")), &pod); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if c.Name == "drain-agent" {
+			return c.Args
+		}
+	}
+	return nil
+}
+
+// keepsItsPromises judges whatever happened by the lines of the agent's log.
+func keepsItsPromises(t *testing.T, args []string, log string) {
+	t.Helper()
+	told, err := fromlog.Pod(args)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, broken := range fromlog.Broken(told, log) {
+		t.Error("a promise is broken: " + broken)
+	}
 }
 
 func (f *follower) String() string {

@@ -10,15 +10,20 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/http"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/drain-agent/drain-agent/scripts/load/openloop"
 )
 
 // mtls is the workload of deploy/examples/mtls with a certificate, and what its peers need.
@@ -62,6 +67,7 @@ func TestGatewayCountsEachClient(t *testing.T) {
 	w := load(t, "gateway", namespace(t, "restricted")).resolve(t, service).replicas(1).start(t)
 	seen := watch(t, w.ns)
 	pod := pods(t, w.ns, w.selector())[0]
+	log := follow(t, w.ns, pod.Name, "drain-agent") // the termination message has no curve
 	targets := w.targets(t)
 	targets[0], targets[1] = "http://"+targets[0], "https://"+targets[1]
 	const each = 3
@@ -77,10 +83,44 @@ func TestGatewayCountsEachClient(t *testing.T) {
 			t.Errorf("a request under way ended with %s", result)
 		}
 	}
-	v := verdictOf(t, seen.gone(t, pod.Name, 90*time.Second))
+	seen.gone(t, pod.Name, 90*time.Second)
+	<-log.done
+	all := log.verdicts()
+	if len(all) != 1 || len(all[0].InFlightCurve) == 0 {
+		t.Fatalf("want one verdict with a curve: %+v", all)
+	}
+	v := all[0]
 	most := slices.MaxFunc(v.InFlightCurve, func(a, b [2]int64) int { return int(a[1] - b[1]) })[1]
 	t.Logf("%s, at most %d in flight: %v", v.Outcome, most, v.InFlightCurve)
 	if v.Outcome != "clean" || most != 2*each {
 		t.Errorf("verdict %s (%s), at most %d in flight, want %d", v.Outcome, v.Reason, most, 2*each)
 	}
+}
+
+// For teams without a mesh: the payment service behind an Envoy that lets in only peers with a certificate. A rollout loses nothing,
+// and whoever has none, or somebody else's, is refused before and after it.
+func TestMutualTLS(t *testing.T) {
+	t.Parallel()
+	w, peer := mtls(t)
+	_, stranger := mtls(t)
+	w.start(t)
+	target := w.target(t)
+	refused := func(when string) {
+		for name, certificates := range map[string][]tls.Certificate{"no certificate": nil, "a stranger's": stranger.Certificates} {
+			transport := &http.Transport{TLSClientConfig: &tls.Config{ServerName: peer.ServerName, RootCAs: peer.RootCAs, Certificates: certificates}}
+			response, err := (&http.Client{Transport: transport}).Get("https://" + target + "/work?ms=1")
+			if err == nil {
+				response.Body.Close()
+				t.Errorf("%s: a client with %s was answered with %s", when, name, response.Status)
+			} else if !strings.Contains(err.Error(), "tls:") && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("%s: a client with %s: %v, want it refused by TLS", when, name, err) // its alert comes late where the request is written before it
+			}
+		}
+	}
+	refused("before")
+	lostNothing(t, roll(t, w, 1, func(p *openloop.Plan) {
+		p.TLS = peer
+		p.Rate, p.Slow = 50, 50
+	}))
+	refused("after")
 }

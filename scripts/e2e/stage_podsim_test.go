@@ -65,7 +65,7 @@ func programs(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	return map[string]string{
-		"drain-agent-app:dev": filepath.Join(bin, "app"), "drain-agent:dev": filepath.Join(bin, "drain-agent"), "envoyproxy/envoy:v1.40.0": envoy,
+		"ghcr.io/drain-agent/drain-agent-app:v0.1.0-dev": filepath.Join(bin, "app"), "ghcr.io/drain-agent/drain-agent:v0.1.0-dev": filepath.Join(bin, "drain-agent"), "envoyproxy/envoy:v1.40.0": envoy,
 	}
 }
 

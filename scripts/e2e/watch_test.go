@@ -97,12 +97,21 @@ func (w *watcher) stopped() []string {
 
 // took is the time from the first sight of a pod's deletion to its end.
 func (w *watcher) took(name string) time.Duration {
+	states, began := w.of(name), w.deleted(name)
+	if began.IsZero() {
+		return 0
+	}
+	return states[len(states)-1].seen.Sub(began)
+}
+
+// deleted is when a pod was first seen to be on its way out.
+func (w *watcher) deleted(name string) time.Time {
 	states := w.of(name)
 	first := slices.IndexFunc(states, func(s podState) bool { return s.pod.DeletionTimestamp != nil })
 	if first < 0 {
-		return 0
+		return time.Time{}
 	}
-	return states[len(states)-1].seen.Sub(states[first].seen)
+	return states[first].seen
 }
 
 // gone waits for the end of a pod and returns its last state.

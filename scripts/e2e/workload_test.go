@@ -25,6 +25,7 @@ import (
 // A workload is what one manifest in deploy/ holds, free to be changed before it is applied.
 type workload struct {
 	ns         string
+	proxy      string // the container with Envoy
 	deployment *appsv1.Deployment
 	job        *batchv1.Job
 	service    *corev1.Service
@@ -45,7 +46,10 @@ func load(t *testing.T, name, ns string) *workload {
 
 func parse(t *testing.T, text []byte, ns string) *workload {
 	t.Helper()
-	w := &workload{ns: ns}
+	w := &workload{ns: ns, proxy: "proxy"}
+	if other := os.Getenv("E2E_ENVOY"); other != "" {
+		text = bytes.ReplaceAll(text, []byte("envoyproxy/envoy:v1.40.0"), []byte("envoyproxy/envoy:v"+other))
+	}
 	for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
 		w.add(t, document)
 	}
@@ -210,10 +214,7 @@ func (w *workload) selector() string {
 	if w.job != nil {
 		return "job-name=" + w.job.Name
 	}
-	for key, value := range w.deployment.Spec.Selector.MatchLabels {
-		return key + "=" + value
-	}
-	return ""
+	return metav1.FormatLabelSelector(w.deployment.Spec.Selector)
 }
 
 // target is where the first port of the Service answers on this machine.
@@ -233,12 +234,15 @@ func (w *workload) targets(t *testing.T) []string {
 	var all []string
 	for _, port := range service.Spec.Ports {
 		all = append(all, fmt.Sprintf("%s:%d", host, port.NodePort))
-		eventually(t, time.Minute, "port "+port.Name+" of the Service answers", func() bool {
-			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", all[len(all)-1])
-			if err == nil {
+		eventually(t, time.Minute, "port "+port.Name+" of the Service answers, with every pod that it leads to", func() bool {
+			for range 20 {
+				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", all[len(all)-1])
+				if err != nil {
+					return false
+				}
 				conn.Close()
 			}
-			return err == nil
+			return true
 		})
 	}
 	return all

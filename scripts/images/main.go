@@ -3,26 +3,18 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/drain-agent/drain-agent/scripts/images/image"
 )
 
 type flags struct {
@@ -37,38 +29,30 @@ func main() {
 	kong.Parse(&f)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	for image, dockerfile := range map[string]string{"drain-agent": "Dockerfile.agent", "drain-agent-app": "Dockerfile.app"} {
-		if err := produce(ctx, f, image, dockerfile); err != nil {
-			fmt.Fprintf(os.Stderr, "images: %s: %v\n", image, err)
+	for called, dockerfile := range map[string]string{"drain-agent": "Dockerfile.agent", "drain-agent-app": "Dockerfile.app"} {
+		if err := produce(ctx, f, called, dockerfile); err != nil {
+			fmt.Fprintf(os.Stderr, "images: %s: %v\n", called, err)
 			os.Exit(1)
 		}
 	}
 }
 
 // produce builds one image for both architectures and tries the one of this machine.
-func produce(ctx context.Context, f flags, image, dockerfile string) error {
-	r, err := readRecipe(filepath.Join(f.Source, dockerfile))
+func produce(ctx context.Context, f flags, called, dockerfile string) error {
+	r, err := image.ReadRecipe(filepath.Join(f.Source, dockerfile))
 	if err != nil {
 		return err
 	}
 	for _, arch := range f.Arch {
-		binary, err := r.build(ctx, f, arch)
-		if err != nil {
-			return fmt.Errorf("build for %s: %w", arch, err)
-		}
-		built, err := r.assemble(binary, arch)
+		built, err := build(ctx, f, r, arch)
 		if err != nil {
 			return err
 		}
-		tag, err := name.NewTag(image + ":dev") // what the manifests name
-		if err != nil {
+		file := filepath.Join(f.Out, called+"-"+arch+".tar")
+		if err := image.WriteArchive(file, "ghcr.io/drain-agent/"+called+":v0.1.0-dev", built); err != nil { // what the manifests name
 			return err
 		}
-		file := filepath.Join(f.Out, image+"-"+arch+".tar")
-		if err := tarball.WriteToFile(file, tag, built); err != nil {
-			return err
-		}
-		size, err := compressed(built)
+		size, err := image.Size(built)
 		if err != nil {
 			return err
 		}
@@ -82,73 +66,15 @@ func produce(ctx context.Context, f flags, image, dockerfile string) error {
 	return nil
 }
 
-// build runs the Dockerfile's build command and returns the binary.
-func (r recipe) build(ctx context.Context, f flags, arch string) ([]byte, error) {
-	out, err := os.MkdirTemp("", "drain-agent-image-")
+func build(ctx context.Context, f flags, r image.Recipe, arch string) (v1.Image, error) {
+	folder, err := os.MkdirTemp("", "drain-agent-image-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(out)
-	command := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(r.run, "/out/", out+"/"))
-	command.Dir, command.Stdout, command.Stderr = f.Source, os.Stdout, os.Stderr
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "VERSION="+f.Version)
-	if err := command.Run(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(filepath.Join(out, filepath.Base(r.binary)))
-}
-
-// assemble puts the binary into an image that differs only where the binary or the recipe does.
-func (r recipe) assemble(binary []byte, arch string) (v1.Image, error) {
-	var files bytes.Buffer
-	archive := tar.NewWriter(&files)
-	header := &tar.Header{Name: strings.TrimPrefix(r.target, "/"), Mode: 0o755, Size: int64(len(binary))}
-	if err := archive.WriteHeader(header); err != nil {
-		return nil, err
-	}
-	if _, err := archive.Write(binary); err != nil {
-		return nil, err
-	}
-	if err := archive.Close(); err != nil {
-		return nil, err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(files.Bytes())), nil
-	}, tarball.WithCompressionLevel(gzip.BestCompression))
+	defer os.RemoveAll(folder)
+	program, err := r.Compile(ctx, f.Source, folder, arch, "VERSION="+f.Version, "REVISION=")
 	if err != nil {
 		return nil, err
 	}
-	built, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return nil, err
-	}
-	config, err := built.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", arch
-	config.Config.User, config.Config.Entrypoint, config.Config.Cmd = r.user, r.entrypoint, r.cmd
-	config.Config.ExposedPorts = map[string]struct{}{}
-	for _, port := range r.ports {
-		config.Config.ExposedPorts[port+"/tcp"] = struct{}{}
-	}
-	return mutate.ConfigFile(built, config)
-}
-
-// compressed returns the bytes that a node pulls.
-func compressed(built v1.Image) (int64, error) {
-	layers, err := built.Layers()
-	if err != nil {
-		return 0, err
-	}
-	var all int64
-	for _, layer := range layers {
-		size, err := layer.Size()
-		if err != nil {
-			return 0, err
-		}
-		all += size
-	}
-	return all, nil
+	return r.Image(program, arch).Build()
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -83,6 +84,28 @@ func (s *Server) Stop(sig syscall.Signal) {
 	_ = s.cmd.Process.Signal(sig)
 	_ = s.cmd.Wait()
 	s.cmd = nil
+}
+
+// Freeze stops the server and every session in their tracks, until thaw is called. It may be called again.
+func (s *Server) Freeze() (thaw func()) {
+	s.tb.Helper()
+	pid := s.cmd.Process.Pid
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // first, so that no session is added
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	pids := []int{pid}
+	for child := range strings.FieldsSeq(string(text)) {
+		n, _ := strconv.Atoi(child)
+		_ = syscall.Kill(n, syscall.SIGSTOP)
+		pids = append(pids, n)
+	}
+	return func() {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+	}
 }
 
 // CutConnections ends every client's connection.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -102,11 +103,18 @@ func run(args []string) error {
 		<-signals
 		p.Close()
 	}()
+	time.AfterFunc(pod.Patience, func() {
+		if why := p.Why(); why != "" && !slices.ContainsFunc(p.Events(), readyOrDeleted) {
+			fmt.Fprintf(os.Stderr, "podsim: not ready after %v:\n%s\n", pod.Patience, why)
+		}
+	})
 	if s.deleteAfter > 0 && p.WaitReady(context.Background()) == nil {
 		time.AfterFunc(s.deleteAfter, func() { p.Delete(nil) })
 	}
 	return p.Wait(context.Background())
 }
+
+func readyOrDeleted(e pod.Event) bool { return e.Kind == pod.PodReady || e.Kind == pod.Deleted }
 
 func printer(asJSON bool) func(pod.Event) {
 	if !asJSON {

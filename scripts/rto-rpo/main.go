@@ -4,7 +4,7 @@
 //	go run ./scripts/rto-rpo [-on cluster|podsim] [-rto 900s] [-rpo 0s] [-replicas 3]
 //
 // On podsim it needs nothing. On a cluster it uses the deployment payment-service of -namespace, which it creates from
-// manifests/ when it is not there; the image drain-agent-app:dev must be loaded (scripts/e2e/images app).
+// manifests/ when it is not there; the image ghcr.io/drain-agent/drain-agent-app:v0.1.0-dev must be loaded (scripts/e2e/images app).
 // The exit status is 1 when a target was missed, 2 when it could not be measured.
 package main
 

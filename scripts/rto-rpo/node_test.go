@@ -14,10 +14,10 @@ import (
 // The article's test of data consistency, on a real node: while a generator pays, every replica is deleted again and
 // again with no grace at all. The generator's ledger check, the logs and the metrics must all say that nothing is wrong.
 //
-//	APP_IMAGE     image of the app, default drain-agent-app:dev
+//	APP_IMAGE     image of the app, default ghcr.io/drain-agent/drain-agent-app:v0.1.0-dev
 //	APP_DURATION  how long to pay, default 60s
 func TestForcedDeletionsLoseNothing(t *testing.T) {
-	image, duration := env("APP_IMAGE", "drain-agent-app:dev"), env("APP_DURATION", "60s")
+	image, duration := env("APP_IMAGE", "ghcr.io/drain-agent/drain-agent-app:v0.1.0-dev"), env("APP_DURATION", "60s")
 	s := settings{kubectl: env("KUBECTL", "scripts/cluster/cluster kubectl"), namespace: "rto-rpo-test"}
 	p, err := onCluster(t.Context(), s)
 	if err != nil {

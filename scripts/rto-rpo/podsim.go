@@ -81,7 +81,7 @@ func (s *simulated) scale(ctx context.Context, n int) error {
 		m := s.manifest.DeepCopy()
 		m.Name = fmt.Sprintf("payment-service-%d", len(pods))
 		p, err := pod.Start(ctx, m, pod.Options{
-			Images: map[string]string{"drain-agent-app:dev": s.program()}, Volumes: map[string]string{"data": s.data()},
+			Images: map[string]string{"ghcr.io/drain-agent/drain-agent-app:v0.1.0-dev": s.program()}, Volumes: map[string]string{"data": s.data()},
 		})
 		if err != nil {
 			return err

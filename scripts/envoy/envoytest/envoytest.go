@@ -2,7 +2,6 @@
 package envoytest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,12 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/drain-agent/drain-agent/scripts/envoy/envoybin"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // readyWithin bounds the start of Envoy, on a machine that is busy with other tests.
@@ -33,7 +32,7 @@ type Envoy struct {
 
 	admin *http.Client
 	cmd   *exec.Cmd
-	log   syncBuffer
+	log   synced.Buffer
 }
 
 // Start starts an Envoy and returns when its admin endpoint says ready. It fails the test when Envoy cannot be found,
@@ -213,21 +212,3 @@ func (e *Envoy) ExitCode() int { return e.cmd.ProcessState.ExitCode() }
 
 // Log returns everything Envoy has written so far.
 func (e *Envoy) Log() string { return e.log.String() }
-
-// syncBuffer is a buffer that Envoy's output fills while a test reads it.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}

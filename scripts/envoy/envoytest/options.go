@@ -25,9 +25,12 @@ type Options struct {
 	TCP       bool     // adds the inbound listener "tcp", a plain TCP proxy
 	TCPPort   int      // port on 127.0.0.1 that the listener "tcp" sends to, through a cluster of its own; 0 shares the app's
 	TLSPort   int      // adds the inbound listener "tls", which passes TLS through to this port on 127.0.0.1
+	Cert, Key string   // PEM: the inbound listener ends TLS with them
+	Patience  string   // delayed_close_timeout of the inbound listener, such as "10s": how long its client may take nothing of a last answer
 	HideStats bool     // keep only the stats Istio's default keeps of ours: cluster_manager, listener_manager, server
 	Args      []string // further arguments of the command line
 
+	HotRestart    bool          // may be followed by another Envoy on the same ports: Args say --base-id and --restart-epoch
 	Undirected    bool          // leave out every traffic_direction
 	DrainStrategy string        // --drain-strategy: gradual or immediate; empty is Envoy's default, gradual
 	DrainTime     time.Duration // --drain-time-s, whole seconds; 0 is Envoy's default, 600 s
@@ -58,11 +61,14 @@ func (o Options) Render() (string, error) {
 	return out.String(), nil
 }
 
-// commandLine returns the command line for a bootstrap file: one worker, no hot restart, so that many Envoys fit on a machine.
+// commandLine returns the command line for a bootstrap file: one worker, and no hot restart unless asked for, so that many Envoys fit on a machine.
 func (o Options) commandLine(bootstrap, adminAddressFile string) []string {
 	args := []string{
 		"--config-path", bootstrap, "--admin-address-path", adminAddressFile,
-		"--disable-hot-restart", "--concurrency", "1", "--log-level", "info",
+		"--concurrency", "1", "--log-level", "info",
+	}
+	if !o.HotRestart {
+		args = append(args, "--disable-hot-restart")
 	}
 	if o.DrainStrategy != "" {
 		args = append(args, "--drain-strategy", o.DrainStrategy)

@@ -3,6 +3,7 @@ package pod
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -71,12 +72,23 @@ func pause(hostname string) error {
 	if err != nil {
 		return err
 	}
-	if err := configureNetwork(strings.Fields(line)); err != nil {
-		fmt.Println(err)
+	if err := errors.Join(configureNetwork(strings.Fields(line)), tryMounts()); err != nil {
+		fmt.Println(strings.ReplaceAll(err.Error(), "\n", "; "))
 		return err
 	}
 	fmt.Println("ok")
 	_, _ = io.Copy(io.Discard, in)
+	return nil
+}
+
+// tryMounts does what every container will do, so that a pod that cannot have containers here fails once and says why.
+func tryMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make mounts of its own (in a chroot that is not possible): %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
 	return nil
 }
 

@@ -167,9 +167,9 @@ func (p *Pod) Ready() bool {
 	return p.ready
 }
 
-// WaitReady waits until the pod is ready. It fails when the pod ends first or ctx does.
+// WaitReady waits until the pod is ready. It fails when the pod ends first or ctx does, and then says what kept each container.
 func (p *Pod) WaitReady(ctx context.Context) error {
-	return p.WaitFor(ctx, "ready", func([]Event) bool { return p.ready })
+	return p.explain(p.WaitFor(ctx, "ready", func([]Event) bool { return p.ready }))
 }
 
 // WaitFor waits until the condition holds for the timeline; it is asked after every event and must not call the pod.

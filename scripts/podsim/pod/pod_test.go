@@ -32,7 +32,7 @@ func TestUnreachableHookMeansSigtermAtOnce(t *testing.T) {
 // All hooks begin together, and each regular container gets SIGTERM when its own hook is answered.
 func TestEachRegularContainerIsStoppedWhenItsOwnHookReturns(t *testing.T) {
 	t.Parallel()
-	agent := native(hooked(fakeContainer("agent", agentPort, env{"HOLD_slow": "2s"})))
+	agent := native(hooked(fakeContainer("agent", agentPort, env{"HOLD_fast": "1s", "HOLD_slow": "3s"})))
 	p := run(t, manifest(30, []corev1.Container{agent}, hooked(fakeContainer("slow", 8080, nil)), hooked(fakeContainer("fast", 8081, nil))))
 	ready(t, p)
 	p.Delete(nil)

