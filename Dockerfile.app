@@ -1,15 +1,18 @@
 # The demo app as an image: one static binary and nothing else.
-#   docker build -f Dockerfile.app -t drain-agent-app:dev .
+#   docker build -f Dockerfile.app -t ghcr.io/drain-agent/drain-agent-app:v0.1.0-dev .
 ARG BUILDER=golang:1.26
 FROM ${BUILDER} AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+ARG VERSION=
+ARG REVISION=
 ARG TARGETOS=linux
-ARG TARGETARCH=amd64
+# Set by BuildKit; where it is empty, Go takes the builder's own.
+ARG TARGETARCH=
 ENV CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH}
-RUN go build -trimpath -ldflags=-s -o /out/app ./app
+RUN go build -trimpath -buildvcs=false -ldflags="-s -X main.stamped=${VERSION} -X main.revision=${REVISION}" -o /out/app ./app
 
 FROM scratch
 COPY --from=build /out/app /app
