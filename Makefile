@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .PHONY: help demo test check bench fuzz images release-dry-run appsources corpus helm compatibility e2e e2e-full e2e-gateways bench-rollouts soak simulate mutations faults clean
 
 FUZZTIME ?= 20s
+GO_TEST ?= go test
 STOPS ?= 1000000
 FROM ?= 1
 
@@ -18,8 +19,8 @@ demo: ## two pods with a real Envoy, replaced under load: with nothing, with sle
 test: ## every test, with the race detector; installs what they need where you are root; fetches a real Envoy into a cache the first time
 	scripts/setup test
 	go run ./scripts/envoy path
-	go test -race -shuffle=on -timeout 20m $$(go list ./... | grep -v '/agent/e2e$$')
-	go test -race -shuffle=on -timeout 20m ./agent/e2e # by itself: its pods need the processors
+	$(GO_TEST) -race -shuffle=on -timeout 20m $$(go list ./... | grep -v '/agent/e2e$$')
+	$(GO_TEST) -race -shuffle=on -timeout 20m ./agent/e2e # by itself: its pods need the processors
 
 check: ## formatting, linters, module files, generated pages, known vulnerabilities, repository rules
 	scripts/setup check
