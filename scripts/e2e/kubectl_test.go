@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -66,11 +67,24 @@ func namespace(t *testing.T, level string) string {
 		if t.Failed() {
 			t.Logf("pods at the end:\n%s", kubectl(t, "-n", name, "get", "pods", "-o", "wide"))
 			t.Logf("last events:\n%s", tail(kubectl(t, "-n", name, "get", "events", "--sort-by=.lastTimestamp"), 25))
+			t.Logf("kubelet's last words:\n%s", tail(kubeletLog(name), 15))
 		}
 		kubectl(t, "-n", name, "delete", "deployments,jobs,pods", "--all", "--grace-period=0", "--force")
 		kubectl(t, "delete", "namespace", name, "--wait=false")
 	})
 	return name
+}
+
+// kubeletLog is what our node's kubelet wrote about a namespace; nothing on somebody else's cluster.
+func kubeletLog(ns string) []byte {
+	var lines []byte
+	text, _ := os.ReadFile(filepath.Join(stateDir(), "log", "kubelet.log"))
+	for line := range bytes.Lines(text) {
+		if bytes.Contains(line, []byte(ns)) {
+			lines = append(lines, line...)
+		}
+	}
+	return lines
 }
 
 func letters(r rune) rune {
