@@ -19,6 +19,8 @@ type owner struct {
 	drain string // POST: it drains Envoy, and its own SIGTERM costs nothing afterwards; "" where it has no such thing
 	quit  string // POST: it ends itself and Envoy; "" where Envoy's own /quitquitquit does
 	does  string // at SIGTERM, without us
+
+	lingers bool // at SIGTERM it lets Envoy finish, whatever was told it before
 }
 
 const plainEnvoy = "envoy"
@@ -47,11 +49,13 @@ func owners() []owner {
 			metadata:  []string{"dataplane.proxyType", "dataplane.admin.port", "dataplane.resource"},
 			listeners: []string{"kuma:*"},
 			does:      "kuma-dp fails the health check and sleeps drainTime (30s); native: it ends at once",
+			lingers:   true,
 		},
 		{
 			name:      "consul",
 			listeners: []string{"public_listener:*"},
 			does:      "consul-dataplane drains and sleeps its grace period (30s with the chart), then quits Envoy",
+			lingers:   true,
 		},
 		{name: plainEnvoy, does: "Envoy itself ends at once"},
 	}

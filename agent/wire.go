@@ -121,7 +121,7 @@ func (w *wires) describe(ctx context.Context) (conductor.Description, error) {
 	w.app.Store(&behind)
 	return conductor.Description{
 		Epoch: d.Epoch,
-		Facts: drain.ProxyFacts{Known: true, Gradual: d.Gradual, DrainTime: d.DrainTime, Directed: d.Directed, Uptime: d.Uptime, Requests: d.HTTPOnly, Handover: own.drain != ""},
+		Facts: drain.ProxyFacts{Known: true, Gradual: d.Gradual, DrainTime: d.DrainTime, Directed: d.Directed, Uptime: d.Uptime, Requests: d.HTTPOnly, Handover: own.drain != "", Lingers: own.lingers},
 		Text:  describeText(d) + "; " + own.text(evidence),
 		Doubt: d.Doubt(w.c.policy.Budget().Stop),
 	}, nil

@@ -39,14 +39,15 @@ func newCuts() cuts {
 	return cuts{apps: map[int]load{}, alive: map[drain.ID]load{}}
 }
 
-// note takes what an input says. A reading that failed leaves the last word to the one before it.
-func (k *cuts) note(m message) {
+// note takes what an input says. A reading that failed leaves the last word to the one before it, and so does a lower one of an Envoy that
+// breaks off what it has.
+func (k *cuts) note(m message, breaksOff bool) {
 	switch m.Kind {
 	case drain.ProxySampled:
-		if m.Proxy.Bytes.Known {
-			k.own = m.Proxy.Bytes
+		if b := m.Proxy.Bytes; b.Known && !(breaksOff && b.N < k.own.N) {
+			k.own = b
 		}
-		if m.Proxy.InFlight.Known {
+		if n := m.Proxy.InFlight; n.Known && !(breaksOff && n.N < k.proxy.N) {
 			if m.errors.Known {
 				k.errors = drain.Reading{Count: m.errors, At: m.Proxy.InFlight.At}
 			}
@@ -70,6 +71,13 @@ func (k *cuts) note(m message) {
 		}
 	default:
 	}
+}
+
+// breaksOff reports whether Envoy had been told to stop before this input, and does so at once: what it then answers counts what it broke off as
+// finished.
+func (c *Conductor) breaksOff(before *[drain.MaxContainers + 1]drain.Hook) bool {
+	proxy := c.cfg.Policy.Proxy()
+	return proxy != drain.Nobody && before[proxy].Released && !c.cfg.Policy.Observe && !c.state.Facts.Lingers
 }
 
 // seenAt is when both what the proxy had in flight and what had failed behind it were read last.

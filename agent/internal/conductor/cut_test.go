@@ -93,6 +93,34 @@ func TestCutIsWhatDidNotEndInTime(t *testing.T) {
 	}
 }
 
+// An Envoy that was told to stop breaks off what it has, and may still be asked before it ends: its zero is the cut itself. One whose owner
+// lets it finish tells the truth.
+func TestLastAnswersOfAnEnvoyThatEnds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lingers bool
+		after   int64
+		want    map[string]int64
+	}{
+		"broken off":    {after: 0, want: map[string]int64{"proxy": 2, "bytes": 4096}},
+		"one more":      {after: 3, want: map[string]int64{"proxy": 3, "bytes": 4096}},
+		"let to finish": {lingers: true, after: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, p *pod) {
+				p.lingers = tt.lingers
+				p.proxyLook.InFlight, p.proxyLook.Bytes = drain.Known(2), drain.Known(4096)
+				p.stopped()
+				p.until("the proxy is let go", func() bool { return p.said("answer proxy") })
+				p.set(func() { p.proxyLook.InFlight, p.proxyLook.Bytes = drain.Known(tt.after), drain.Known(0) })
+				p.code()
+				if v := p.verdict(); v.Outcome != "deadline" || !maps.Equal(v.Cut, tt.want) {
+					t.Errorf("%s, cut %v, want %v", v.Outcome, v.Cut, tt.want)
+				}
+			})
+		})
+	}
+}
+
 // Who calls a hook again changes nothing about when its container was let go.
 func TestCutStandsWhereAHookIsCalledAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pod) {

@@ -62,7 +62,7 @@ func (c *Conductor) step(m message) (wake time.Duration, exit bool) {
 
 // carryOut does what was decided, in the order in which it must be seen: facts, the change of phase, answers, actions, verdict.
 func (c *Conductor) carryOut(m message, d drain.Decision, before *[drain.MaxContainers + 1]drain.Hook) {
-	c.track.cuts.note(m)
+	c.track.cuts.note(m, c.breaksOff(before))
 	c.track.follow(c, d)
 	if d.From != d.To || d.Verdict != drain.None {
 		c.last.Store(&answered{phase: d.To.String(), outcome: cmp.Or(d.Verdict, c.state.Ending).String()})

@@ -43,7 +43,7 @@ type pod struct {
 	appLive                                drain.Liveness
 	appEnds                                func() // runs when it does
 	epoch, doubt                           string
-	owned                                  bool                  // Envoy's owner has a drain of its own
+	owned, lingers                         bool                  // Envoy's owner has a drain of its own; it lets Envoy finish at SIGTERM
 	readApp                                func(context.Context) // runs before each reading of the app
 	readProxy                              func(context.Context)
 	onAct                                  func(context.Context, drain.Actions) error
@@ -181,7 +181,7 @@ func (p *pod) describe(context.Context) (Description, error) {
 	if p.proxyLook.Failure == refused {
 		return Description{}, fmt.Errorf("refused")
 	}
-	return Description{Epoch: p.epoch, Text: "envoy " + p.epoch, Doubt: p.doubt, Facts: drain.ProxyFacts{Known: true, Directed: true, Uptime: time.Hour, Handover: p.owned}}, nil
+	return Description{Epoch: p.epoch, Text: "envoy " + p.epoch, Doubt: p.doubt, Facts: drain.ProxyFacts{Known: true, Directed: true, Uptime: time.Hour, Handover: p.owned, Lingers: p.lingers}}, nil
 }
 
 func (p *pod) look(ctx context.Context, _ time.Time) ProxyLook {

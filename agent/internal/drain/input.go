@@ -121,6 +121,7 @@ type ProxyFacts struct {
 	Replaced  bool          // it is another process than the one before: nothing that was done is in force
 	Requests  bool          // all that comes in are requests, and they are counted: a connection that brought none was none of a client
 	Handover  bool          // its owner has a drain of its own, to be called before the owner is told to stop
+	Lingers   bool          // its owner, told to stop, lets it finish first; else it breaks off at once what it has
 }
 
 // Journal is what an earlier agent process did to the Envoy that still runs.
