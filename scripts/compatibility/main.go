@@ -130,7 +130,9 @@ func (r result) again() string {
 	switch {
 	case strings.HasPrefix(r.owner, "Envoy Gateway"), strings.HasPrefix(r.owner, "Contour"):
 		return "CLUSTER_KUBERNETES=" + r.kubernetes + " make e2e-gateways"
-	case r.owner != "-", r.kubernetes != "-" && r.passed+r.failed > ofMatrix:
+	case strings.HasPrefix(r.owner, "Istio "):
+		return "MESH_ISTIO=" + strings.TrimPrefix(r.owner, "Istio ") + " CLUSTER_KUBERNETES=" + r.kubernetes + " scripts/e2e/run --brief-mesh"
+	case r.kubernetes != "-" && r.passed+r.failed > ofMatrix:
 		return "CLUSTER_KUBERNETES=" + r.kubernetes + " make e2e"
 	case r.kubernetes != "-":
 		return "scripts/compatibility/matrix " + r.kubernetes + " " + r.envoy
