@@ -38,6 +38,13 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("first edition: a listener closed on the drain URL is a death", "state.go", "if !s.gone(id) || !s.told(id) || id == p.Proxy() {", "if s.gone(id) || !s.told(id) || id == p.Proxy() {"),
 	one("first edition: late exec hooks find the agent gone", "budget.go", "p.ConfirmWindow+400*time.Millisecond", "p.ConfirmWindow"),
 
+	one("second edition: who was let go in a stop that was given up has died", "state.go", "h.AnsweredAt <= h.GoneSince || s.letGoBefore(p, id)", "h.AnsweredAt <= h.GoneSince"),
+	one("second edition: SIGTERM without hooks is a restart though the app leaves", "state.go", "return lately && !p.Containers[id].Agent", "return s.Now < 0 && lately && !p.Containers[id].Agent"),
+	one("second edition: Envoy's owner is told after the hook's answer", "stop.go", "h.Held && (id != p.Proxy() || !s.handingOver(p)):", "h.Held:"),
+	one("second edition: what stands in Envoy's buffers holds for ever", "waits.go", "if own.At-s.OwnBytesSince < StallAfter {", "if own.Known {"),
+	one("second edition: who is killed at the end of its share ended well", "stop.go", "if s.Ending == Clean {\n\t\ts.Ending = Deadline", "if s.Now < 0 {\n\t\ts.Ending = Deadline"),
+	one("second edition: silence grows without a look", "arrivals.go", "return a.Last.At - max(a.LastAt, since)", "return a.Last.At + time.Second - max(a.LastAt, since)"),
+
 	one("found here: an app that closed its port on the drain URL proves a stop", "finish.go", "if s.told(ID(i)) && ID(i) != p.Proxy() {", "if s.told(ID(i)) && ID(i) > Stranger {"),
 	one("found here: an app that outlives its share is taken for no stop", "finish.go", "if p.Observe || s.Alive.Code != NoReason || s.atWork(p) != Nobody {", "if s.Now < 0 {"),
 	one("found here: a page that hangs behind a closed port is zero", "waits.go", "!s.gone(who) || s.told(who) && s.Closed>>source&1 == 0", "!s.gone(who) || s.told(who) && s.Sources[source].Fresh(s.Now)"),
