@@ -44,10 +44,10 @@ func newCuts() cuts {
 func (k *cuts) note(m message, breaksOff bool) {
 	switch m.Kind {
 	case drain.ProxySampled:
-		if b := m.Proxy.Bytes; b.Known && !(breaksOff && b.N < k.own.N) {
+		if b := m.Proxy.Bytes; b.Known && (!breaksOff || b.N >= k.own.N) {
 			k.own = b
 		}
-		if n := m.Proxy.InFlight; n.Known && !(breaksOff && n.N < k.proxy.N) {
+		if n := m.Proxy.InFlight; n.Known && (!breaksOff || n.N >= k.proxy.N) {
 			if m.errors.Known {
 				k.errors = drain.Reading{Count: m.errors, At: m.Proxy.InFlight.At}
 			}
