@@ -109,6 +109,20 @@ func TestADescriptionHasItsDoubt(t *testing.T) {
 	}
 }
 
+// Whether the program around Envoy lets it finish after SIGTERM comes with the description: what Envoy says then is believed.
+func TestADescriptionHasItsOwnersManners(t *testing.T) {
+	for metadata, lingers := range map[string]bool{"ISTIO_VERSION": false, "any": false, "dataplane.admin.port": true} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"version":"x/1.40.0/Clean","node":{"metadata":{%q:"x"}}}`, metadata)
+		}))
+		d, err := newWires(loaded(t, "--envoy-admin="+server.URL)).describe(t.Context())
+		if err != nil || d.Facts.Lingers != lingers {
+			t.Errorf("%s: lingers %v, %v", metadata, d.Facts.Lingers, err)
+		}
+		server.Close()
+	}
+}
+
 // An Envoy whose ports are not known, as one with UDP listeners only, is gone when its admin has refused for a while: between two processes
 // of a hot restart nobody listens there for a moment.
 func TestEnvoyWithoutPortsIsSeenToDie(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // A program whose wall clock jumps while the machine's does not: each of its questions for the time goes through the process that
@@ -30,7 +32,7 @@ func jumped(sig syscall.Signal) func(context.Context, *played) error {
 		if err := p.Signal("agent", sig); err != nil {
 			return err
 		}
-		return until(ctx, "a time in the log that is an hour off", func() bool {
+		return synced.Until(ctx, "a time in the log that is an hour off", func() bool {
 			return slices.ContainsFunc(p.events(), func(e event) bool { return time.Since(e.Time).Abs() > jump/2 })
 		})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/drain-agent/drain-agent/scripts/cgroup"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // What the faults do to a pod.
@@ -64,7 +65,7 @@ func (p *played) startedAgain(ctx context.Context, container string) error {
 	if err := p.WaitReady(ctx); err != nil {
 		return err
 	}
-	return until(ctx, "the agent to serve", func() bool {
+	return synced.Until(ctx, "the agent to serve", func() bool {
 		body, err := ask(ctx, http.MethodGet, "http://"+p.address(9909)+"/status")
 		return err == nil && strings.Contains(body, `"phase":"serving"`)
 	})
@@ -109,7 +110,7 @@ func strayHook(ctx context.Context, p *played) error {
 	if slices.ContainsFunc(p.events(), func(e event) bool { return e.To == "announcing" }) {
 		return fmt.Errorf("a stray hook began a drain")
 	}
-	return until(ctx, "the agent to serve again", func() bool {
+	return synced.Until(ctx, "the agent to serve again", func() bool {
 		all := p.events()
 		return len(all) > 0 && all[len(all)-1].To == "serving"
 	})
@@ -147,7 +148,7 @@ func drainUndrain(ctx context.Context, p *played) error {
 	if err := verb("undrain")(ctx, p); err != nil {
 		return err
 	}
-	return until(ctx, "the agent to serve again", func() bool {
+	return synced.Until(ctx, "the agent to serve again", func() bool {
 		all := p.events()
 		return len(all) > 0 && all[len(all)-1].To == "serving"
 	})

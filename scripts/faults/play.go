@@ -18,6 +18,7 @@ import (
 	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 type event = timeline.Event
@@ -45,22 +46,9 @@ func (p *played) events() []event {
 
 // phase waits until the agent's timeline enters a phase.
 func (p *played) phase(ctx context.Context, name string) error {
-	return until(ctx, "phase "+name, func() bool {
+	return synced.Until(ctx, "phase "+name, func() bool {
 		return slices.ContainsFunc(p.events(), func(e event) bool { return e.To == name })
 	})
-}
-
-func until(ctx context.Context, what string, holds func() bool) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain for %s", what)
-		case <-tick.C:
-		}
-	}
-	return nil
 }
 
 // ask sends one request on a connection of its own.
@@ -112,7 +100,7 @@ func (c cell) play(ctx context.Context, stage *demopod.Stage, dir string, i int)
 
 // read waits until the agent has read Envoy.
 func (p *played) read(ctx context.Context) error {
-	return until(ctx, "the agent's first reading of Envoy", func() bool {
+	return synced.Until(ctx, "the agent's first reading of Envoy", func() bool {
 		status, err := ask(ctx, http.MethodGet, "http://"+p.address(9909)+"/status")
 		return err == nil && strings.Contains(status, `"proxy":{"in_flight":0`)
 	})

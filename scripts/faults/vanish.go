@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // vanished connects a client, lets it get as far as it shall, and takes it away without a word: from then on nothing reaches it and
@@ -143,7 +144,7 @@ func inAnswer(ctx context.Context, p *played, l *leaving) error {
 // oneMore waits until the app says that it has one request more than before.
 func (p *played) oneMore(ctx context.Context) error {
 	p.inFlight++
-	return until(ctx, "the request to be in the app", func() bool {
+	return synced.Until(ctx, "the request to be in the app", func() bool {
 		body, err := ask(ctx, http.MethodGet, "http://"+p.address(8090)+"/metrics")
 		return err == nil && strings.Contains(body, "active_requests "+strconv.Itoa(p.inFlight)+"\n")
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
 	"github.com/drain-agent/drain-agent/scripts/load/openloop"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // work is what is in flight.
@@ -35,7 +36,7 @@ func (c cell) begin(ctx context.Context, p *played) (*work, error) {
 		if w.load, err = openloop.Start(ctx, plan); err != nil {
 			return nil, err
 		}
-		return w, until(ctx, "some load", func() bool { return w.load.Snapshot().Sent >= 60 })
+		return w, synced.Until(ctx, "some load", func() bool { return w.load.Snapshot().Sent >= 60 })
 	}
 	return w, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/drain-agent/drain-agent/scripts/freeport"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // broker is a Redis on a socket that pods mount: a queue, and the lists into which jobs write themselves. Beside it there may be a RabbitMQ
@@ -36,7 +37,7 @@ func (l *lab) broker(ctx context.Context, server string) (*broker, error) {
 	b := &broker{dir: dir}
 	err = b.run(exec.CommandContext(ctx, program, "--port", "0", "--unixsocket", filepath.Join(dir, "redis.sock"), "--dir", dir, "--save", ""))
 	if err == nil {
-		err = until(ctx, "the broker's socket", func() bool {
+		err = synced.Until(ctx, "the broker's socket", func() bool {
 			_, err := os.Stat(filepath.Join(dir, "redis.sock"))
 			return err == nil
 		})
@@ -88,7 +89,7 @@ func (l *lab) rabbitmq(ctx context.Context, b *broker) error {
 	if err := os.WriteFile(filepath.Join(b.dir, "queue"), fmt.Appendf(nil, url, "GATEWAY"), 0o600); err != nil {
 		return err
 	}
-	return errors.Join(b.run(cmd), until(ctx, "RabbitMQ's port", func() bool {
+	return errors.Join(b.run(cmd), synced.Until(ctx, "RabbitMQ's port", func() bool {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+ports[0])
 		if err != nil {
 			return false

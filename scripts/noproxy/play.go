@@ -14,6 +14,7 @@ import (
 
 	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
+	"github.com/drain-agent/drain-agent/scripts/synced"
 )
 
 // row is one stop of one pod.
@@ -22,19 +23,6 @@ type row struct {
 	Signal, Gone    time.Duration // from the deletion to SIGTERM of the container that works, and to the end of the pod
 	Work, Cut, Late int           // streams or jobs under way when they ended or were cut; those refused after the deletion
 	Verdict         *timeline.Verdict
-}
-
-func until(ctx context.Context, what string, holds func() bool) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain for %s", what)
-		case <-tick.C:
-		}
-	}
-	return nil
 }
 
 var graceLine = regexp.MustCompile(`terminationGracePeriodSeconds: \d+`)
@@ -140,7 +128,7 @@ func (s *streams) brought() {
 
 // flowing waits until n streams have brought something.
 func (s *streams) flowing(ctx context.Context, n int) error {
-	return until(ctx, "streams", func() bool {
+	return synced.Until(ctx, "streams", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.begun >= n
@@ -182,7 +170,7 @@ func (l *lab) work(ctx context.Context, name, manifest, server string, jobs int,
 	if err := l.fill(ctx, b, server, jobs, seconds); err != nil {
 		return row{}, err
 	}
-	if err := until(ctx, "jobs under way", func() bool { return b.count(ctx, "began") >= busy }); err != nil {
+	if err := synced.Until(ctx, "jobs under way", func() bool { return b.count(ctx, "began") >= busy }); err != nil {
 		return row{}, fmt.Errorf("%w\n%s", err, p.Log("worker"))
 	}
 	select {

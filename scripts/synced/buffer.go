@@ -1,4 +1,4 @@
-// Package synced has a buffer that a process fills while others read it.
+// Package synced is for programs that watch others: a buffer that a process fills while others read it, and a wait for what holds sooner or later.
 package synced
 
 import (
