@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync"
+	"time"
 )
 
 // conns keeps the number of open connections below a limit without ever refusing a new one, because the new one may be
@@ -50,8 +52,11 @@ func (l limitedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok { // the control socket does not speak HTTP/2
-		conn = &listened{TCPConn: tcp, conns: l.conns}
+	switch socket := conn.(type) {
+	case *net.TCPConn:
+		conn = &listened{TCPConn: socket, conns: l.conns}
+	case *net.UnixConn: // the control socket, which does not speak HTTP/2
+		conn = &control{UnixConn: socket}
 	}
 	l.conns.add(conn)
 	return conn, nil
@@ -68,6 +73,9 @@ const preface = "PRI" // of HTTP/2: RFC 9113, section 3.4; no method of HTTP/1.1
 
 func (l *listened) Read(b []byte) (int, error) {
 	n, err := l.TCPConn.Read(b)
+	if len(l.heard) == 0 {
+		n, err = whatCame(l.TCPConn, b, n, err)
+	}
 	if rest := len(preface) - len(l.heard); n > 0 && rest > 0 {
 		l.heard = append(l.heard, b[:min(n, rest)]...)
 		if string(l.heard) == preface {
@@ -75,6 +83,32 @@ func (l *listened) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+type control struct {
+	*net.UnixConn
+	heard bool
+}
+
+func (c *control) Read(b []byte) (int, error) {
+	n, err := c.UnixConn.Read(b)
+	if !c.heard {
+		n, err = whatCame(c.UnixConn, b, n, err)
+	}
+	c.heard = true
+	return n, err
+}
+
+// whatCame looks again where the deadline of a first read passed: when this process stood still meanwhile (SIGSTOP, no processor), a
+// hook lies there unread, and kubelet must not be told that it came too late.
+func whatCame(conn net.Conn, b []byte, n int, err error) (int, error) {
+	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	if conn.SetReadDeadline(time.Now().Add(100*time.Millisecond)) != nil {
+		return n, err
+	}
+	return conn.Read(b)
 }
 
 // speaksHTTP2 makes room among those that do.

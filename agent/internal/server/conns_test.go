@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -153,6 +154,44 @@ func TestAListenerMayBeClosedTwice(t *testing.T) {
 	for range 2 {
 		if err := limited.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// An agent that stood still past the deadline of a hook's header reads it all the same; where nothing came, the deadline stands.
+func TestAHookThatCameWhileTheAgentStoodStillIsRead(t *testing.T) {
+	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s")} {
+		ln, err := (&net.ListenConfig{}).Listen(t.Context(), network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		accept := func() (ours, theirs net.Conn) {
+			if theirs, err = (&net.Dialer{}).DialContext(t.Context(), network, ln.Addr().String()); err != nil {
+				t.Fatal(err)
+			}
+			if ours, err = newConns(8).limit(ln).Accept(); err != nil {
+				t.Fatal(err)
+			}
+			if err := ours.SetReadDeadline(time.Unix(1, 0)); err != nil {
+				t.Fatal(err)
+			}
+			return ours, theirs
+		}
+		const hook = "GET /prestop/app HTTP/1.1\r\n"
+		ours, theirs := accept()
+		defer theirs.Close()
+		if _, err := io.WriteString(theirs, hook); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1000)
+		if n, err := ours.Read(b); err != nil || string(b[:n]) != hook {
+			t.Errorf("%s: %q, %v", network, b[:n], err)
+		}
+		quiet, theirs := accept()
+		defer theirs.Close()
+		if n, err := quiet.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s, nothing came: %d bytes, %v", network, n, err)
 		}
 	}
 }

@@ -8,6 +8,9 @@ import (
 
 // peerOf asks the kernel who connected. It cannot be forged by the peer.
 func peerOf(conn net.Conn) peer {
+	if c, ok := conn.(*control); ok {
+		conn = c.UnixConn
+	}
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
 		return peer{}
