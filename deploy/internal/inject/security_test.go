@@ -13,7 +13,7 @@ import (
 // level returns the strictest level of Pod Security that a pod fulfils.
 func level(t testing.TB, w *manifest.Workload) api.Level {
 	t.Helper()
-	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
