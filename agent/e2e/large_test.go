@@ -42,13 +42,13 @@ func TestLargeConfiguration(t *testing.T) {
 	u.busy(1)
 	before, began := u.mainThread("proxy"), time.Now()
 	u.Delete(nil)
+	u.mustServe("under way", <-long)
 	spent, took := before, time.Duration(0)
 	u.until("the app's hook is answered", func() bool {
 		spent, took = u.mainThread("proxy"), time.Since(began)
 		return u.happened("app", pod.HookAnswered) > 0
 	})
 	u.wait()
-	u.mustServe("under way", <-long)
 	v := u.verdict("clean")
 	u.wantCut(nil)
 	t.Logf("%d clusters, %d MB: the app was held for %v, the stop took %d ms; Envoy's main thread was busy for %v of them, %.1f %%",

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -239,7 +238,7 @@ func (d *discovery) readActive() error {
 // itself: the name filter keeps everything but the bootstrap out of the dump, the mask its static resources.
 func (d *discovery) readLoaded() error {
 	const parts = "last_updated,bootstrap.dynamic_resources,bootstrap.stats_sinks,bootstrap.hds_config,bootstrap.tracing,bootstrap.cluster_manager,bootstrap.stats_config.stats_matcher"
-	return d.get("/config_dump?mask="+parts+"&name_regex="+url.QueryEscape("^$"), func(body io.Reader) error {
+	return d.get("/config_dump?mask="+parts+"&name_regex="+inQuery("^$"), func(body io.Reader) error {
 		return readConfigs(body, func(r struct {
 			Loaded    string `json:"last_updated"`
 			Bootstrap struct {
@@ -270,8 +269,14 @@ func (d *discovery) readLoaded() error {
 	})
 }
 
+// readListeners asks for the listeners by the names of those that are bound: without them Envoy copies every cluster that it has for
+// each such question (44 ms for 5,000 clusters of 20 KB, 3 ms with them, measured on 1.40.0). One without a name is bound under another.
 func (d *discovery) readListeners() error {
-	err := d.get("/config_dump?resource=static_listeners", func(body io.Reader) error {
+	names := ""
+	if pattern := anyOf(append(slices.Sorted(maps.Keys(d.bound)), "")); len(d.bound) > 0 && len(pattern) < maxQuery {
+		names = "&name_regex=" + pattern
+	}
+	err := d.get("/config_dump?resource=static_listeners"+names, func(body io.Reader) error {
 		return readConfigs(body, func(r struct {
 			Listener *listener `json:"listener"`
 		},
@@ -279,7 +284,7 @@ func (d *discovery) readListeners() error {
 			d.add(r.Listener, true)
 		})
 	})
-	return errors.Join(err, d.get("/config_dump?resource=dynamic_listeners", func(body io.Reader) error {
+	return errors.Join(err, d.get("/config_dump?resource=dynamic_listeners"+names, func(body io.Reader) error {
 		return readConfigs(body, func(r struct {
 			Active struct {
 				Listener *listener `json:"listener"`
@@ -317,7 +322,7 @@ func (d *discovery) readRoutes() error {
 	slices.Sort(wanted)
 	routes := make(map[string]*routeConfig)
 	path := "/config_dump?resource=dynamic_route_configs"
-	if pattern := url.QueryEscape("^(" + strings.Join(quoted(slices.Compact(wanted)), "|") + ")$"); len(pattern) < maxQuery {
+	if pattern := anyOf(slices.Compact(wanted)); len(pattern) < maxQuery {
 		path += "&name_regex=" + pattern
 	}
 	err := d.get(path, func(body io.Reader) error {

@@ -5,11 +5,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/internal/envoy"
 	"github.com/drain-agent/drain-agent/scripts/envoy/envoytest"
 )
@@ -61,4 +63,26 @@ func TestAnswerLargerThanTheBuffers(t *testing.T) {
 	cancel()
 	reply.Body.Close()
 	until(t, c, "nobody any more", func(s envoy.Sample) bool { return s.InFlight.Known && s.InFlight.N == 0 })
+}
+
+// A listener that has no name is bound under one that Envoy makes up, and found all the same; so are names with blanks and with what a
+// pattern means otherwise.
+func TestListenersAreFoundByTheirNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"", "in (a|b).*"} {
+		app, ports := startApp(t), []int{freePort(t), freePort(t)}
+		nameless := listener(name, ports[0], "INBOUND", httpFilter("in", obj{"cluster": "the + app"}, nil))
+		if name == "" {
+			delete(nameless, "name")
+		}
+		_, c := startWith(t, []obj{nameless, listener("out", ports[1], "OUTBOUND", httpFilter("out", obj{"cluster": "the + app"}, nil))}, []obj{cluster("the + app", app.port, nil)}, nil)
+		if d := describe(t, c); !slices.Equal(d.InboundPorts, []uint16{uint16(ports[0])}) || !d.Directed {
+			t.Errorf("%q: inbound ports %v, want %d: %+v", name, d.InboundPorts, ports[0], d)
+		}
+		for i := range 3 { // all clusters, then those that counted
+			if s := c.Sample(t.Context()); s.InFlight != drain.Known(0) {
+				t.Errorf("%q: reading %d: %+v", name, i, s)
+			}
+		}
+	}
 }

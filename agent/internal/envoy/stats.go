@@ -61,14 +61,14 @@ func clustersPath(names []string) string { return "/clusters?format=json" + filt
 
 // filter is Envoy's RE2 filter for exactly these names; where that would be too long the coarse one. Replies are filtered on our side as well: 1.36.2 ignores it on /clusters.
 func filter(names []string, coarse string) string {
-	exact := "&filter=" + url.QueryEscape("^("+strings.ReplaceAll(strings.Join(quoted(names), "|"), "_", "[_:]")+")$")
+	exact := "&filter=" + inQuery("^("+strings.ReplaceAll(strings.Join(quoted(names), "|"), "_", "[_:]")+")$")
 	switch {
 	case len(exact) <= maxQuery:
 		return exact
 	case coarse == "":
 		return ""
 	default:
-		return "&filter=" + url.QueryEscape(coarse)
+		return "&filter=" + inQuery(coarse)
 	}
 }
 
@@ -83,4 +83,14 @@ func quoted(names []string) []string {
 		all[i] = regexp.QuoteMeta(name)
 	}
 	return all
+}
+
+// anyOf is the expression, as it stands in a query, that is true of these names and of no other.
+func anyOf(names []string) string {
+	return inQuery("^(" + strings.Join(quoted(names), "|") + ")$")
+}
+
+// inQuery writes an expression as Envoy reads it in a query, where a plus is a plus and no space.
+func inQuery(expression string) string {
+	return strings.ReplaceAll(url.QueryEscape(expression), "+", "%20")
 }

@@ -3,7 +3,6 @@ package envoy
 import (
 	"io"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -119,11 +118,11 @@ func (d *discovery) readDestinations(path string, wanted func(clusterHead) bool)
 func (d *discovery) readMembers() error {
 	var err error
 	for asked := map[string]bool{}; len(d.known.empty) > 0 && err == nil; {
-		pattern := url.QueryEscape("^(" + strings.Join(quoted(d.known.empty), "|") + ")$")
+		pattern := anyOf(d.known.empty)
 		add(asked, d.known.empty)
 		d.known.empty = nil
 		if len(pattern) > maxQuery {
-			pattern = url.QueryEscape(".")
+			pattern = inQuery(".")
 		}
 		for _, resource := range []string{"static_clusters", "dynamic_active_clusters"} {
 			err = d.get("/config_dump?resource="+resource+"&name_regex="+pattern, func(body io.Reader) error {
