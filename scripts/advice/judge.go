@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// enough is the share of held-out stops that must be inside.
+const enough = 0.9
+
+// cell is what advise said of stops of one kind under one setting, and what those came to.
+type cell struct {
+	kind, setting string
+	said          whatIf
+	n, took, lost int // held-out stops; of them: whose time, whose losses are inside
+	both          int
+	measured      [2][]int64 // milliseconds, requests
+	outside       []stop
+}
+
+// promised is a grace period that advise named, and how many held-out stops it held.
+type promised struct {
+	who     string
+	grace   grace
+	n, held int
+}
+
+// judgement is all of it.
+type judgement struct {
+	read   map[string]advised // by kind
+	cells  []cell
+	graces []promised
+	cut    *advised // of the recordings that the deadline cut; nil: there are none
+	again  []cell   // these, held against stops that had the time
+	said   string   // what advise prints of them
+}
+
+// judge asks advise about the recorded stops and holds the others against what it says.
+func judge(ctx context.Context, a *adviser, stops []stop) (j judgement, err error) {
+	j.read = map[string]advised{}
+	for _, kind := range kinds {
+		read := of(stops, kind, recorded)
+		if len(read) == 0 {
+			continue
+		}
+		said, err := a.of(ctx, read, recordedGrace, tries...)
+		if err != nil {
+			return j, err
+		}
+		j.read[kind] = said
+		for _, row := range said.WhatIf {
+			j.cells = append(j.cells, compare(kind, row, of(stops, kind, unseen)))
+		}
+	}
+	if err := j.judgeGraces(ctx, a, stops); err != nil {
+		return j, err
+	}
+	return j, j.judgeCut(ctx, a, stops)
+}
+
+// compare counts which of the stops under that setting are inside.
+func compare(kind string, said whatIf, stops []stop) cell {
+	c := cell{kind: kind, setting: said.Settings, said: said}
+	for _, s := range stops {
+		if s.Setting != said.Settings {
+			continue
+		}
+		took, lost := said.Took.hold(s.TookMS), said.Lost.hold(int64(s.Lost))
+		c.n++
+		c.took += count(took)
+		c.lost += count(lost)
+		c.both += count(took && lost)
+		c.measured[0], c.measured[1] = append(c.measured[0], s.TookMS), append(c.measured[1], int64(s.Lost))
+		if !took || !lost {
+			c.outside = append(c.outside, s)
+		}
+	}
+	slices.Sort(c.measured[0])
+	slices.Sort(c.measured[1])
+	return c
+}
+
+func count(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// judgeGraces holds the grace periods that advise is sure of against held-out stops that have one of them.
+func (j *judgement) judgeGraces(ctx context.Context, a *adviser, stops []stop) error {
+	read, held := of(stops, "", recorded), of(stops, "", graced)
+	said, err := a.of(ctx, read, recordedGrace)
+	if err != nil {
+		return err
+	}
+	for _, g := range said.Grace {
+		p := promised{who: "all kinds", grace: g}
+		for _, s := range held {
+			if g.Seconds == nil || s.Setting != graceOf(time.Duration(*g.Seconds)*time.Second) {
+				continue
+			}
+			p.n++
+			p.held += count(s.outcome() == "clean")
+		}
+		j.graces = append(j.graces, p)
+	}
+	return nil
+}
+
+// judgeCut asks about recordings that the deadline cut: how long they would have taken advise knows as at least.
+func (j *judgement) judgeCut(ctx context.Context, a *adviser, stops []stop) error {
+	read := of(stops, "", cut)
+	if len(read) == 0 {
+		return nil
+	}
+	_, had := args(shortGrace)
+	said, err := a.of(ctx, read, had, graceOf(recordedGrace))
+	if err != nil {
+		return err
+	}
+	j.cut = &said
+	row := said.WhatIf[len(said.WhatIf)-1]
+	row.Settings = asRecorded // of the others, which had that grace period
+	j.again = append(j.again, compare("long", row, of(stops, "long", unseen)))
+	text, err := a.ask(ctx, read, "table", "--recorded=grace-period="+had.String(), "--try="+graceOf(recordedGrace))
+	j.said = string(text)
+	return err
+}
+
+func graceOf(d time.Duration) string { return "grace-period=" + d.String() }
+
+// total adds up the cells of a setting; all of them for the empty one.
+func (j *judgement) total(setting string) (sum cell) {
+	sum.setting = setting
+	for _, c := range j.cells {
+		if setting == "" || c.setting == setting {
+			sum.n, sum.took, sum.lost, sum.both = sum.n+c.n, sum.took+c.took, sum.lost+c.lost, sum.both+c.both
+		}
+	}
+	return sum
+}
+
+func (c cell) holds() bool {
+	return float64(c.took) >= enough*float64(c.n) && float64(c.lost) >= enough*float64(c.n)
+}
+
+func (c cell) String() string {
+	return fmt.Sprintf("%s: of %d held-out stops %d times and %d losses are inside", c.setting, c.n, c.took, c.lost)
+}
+
+// wrong says what does not hold.
+func (j *judgement) wrong() error {
+	var errs []error
+	for _, setting := range append([]string{asRecorded}, tries...) {
+		if sum := j.total(setting); !sum.holds() {
+			errs = append(errs, errors.New(sum.String()))
+		}
+	}
+	for _, p := range j.graces {
+		if p.grace.Sure && float64(p.held) < p.grace.Share*float64(p.n)-1 { // one of few is chance
+			errs = append(errs, fmt.Errorf("%s: a grace period of %d s holds %d of %d", p.who, *p.grace.Seconds, p.held, p.n))
+		}
+	}
+	return errors.Join(append(errs, j.wrongOfCut())...)
+}
+
+// wrongOfCut says what advise does not own up to: a stop that was cut has no end.
+func (j *judgement) wrongOfCut() error {
+	if j.cut == nil {
+		return nil
+	}
+	row := j.again[0].said
+	switch {
+	case j.cut.Replays.Censored == 0:
+		return errors.New("no recording was cut by its deadline: nothing is shown of those")
+	case row.Open < j.cut.Replays.Censored || row.Took.High != nil:
+		return fmt.Errorf("%d recordings were cut, and of %d nobody knows the end under a longer grace period; it has an upper bound: %v", j.cut.Replays.Censored, row.Open, row.Took)
+	case !strings.Contains(j.said, "known only as at least"):
+		return fmt.Errorf("advise does not say that recordings were cut:\n%s", j.said)
+	case float64(j.again[0].took) < enough*float64(j.again[0].n):
+		return fmt.Errorf("of recordings that were cut: %v", j.again[0])
+	}
+	return nil
+}
+
+func (j *judgement) write(out io.Writer) {
+	t := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for _, line := range j.table() {
+		fmt.Fprintln(t, strings.Join(line, "\t"))
+	}
+	t.Flush()
+	fmt.Fprintln(out)
+	for _, setting := range append([]string{asRecorded}, tries...) {
+		fmt.Fprintln(out, j.total(setting))
+	}
+	all := j.total("")
+	fmt.Fprintf(out, "all settings: %d held-out stops, %d times, %d losses, %d of both inside\n", all.n, all.took, all.lost, all.both)
+	for _, p := range j.graces {
+		fmt.Fprintln(out, p)
+	}
+	for _, c := range j.again {
+		fmt.Fprintf(out, "of %d recordings that the deadline cut, under a longer one: %s; %v\n", j.cut.Replays.Censored, c.said.Took.of(1000, 1), c)
+	}
+	for _, c := range append(slices.Clone(j.cells), j.again...) {
+		for _, s := range c.outside {
+			fmt.Fprintf(out, "outside: %s %d, %s: %d ms (%v), %d lost (%v) %s, clients late by %d ms\n", s.Kind, s.Seed, s.Setting, s.TookMS, c.said.Took, s.Lost, c.said.Lost, s.How, s.LateMS)
+		}
+	}
+}
+
+func (p promised) String() string {
+	if p.grace.Seconds == nil {
+		return fmt.Sprintf("%s, %g %%: no grace period is named", p.who, 100*p.grace.Share)
+	}
+	return fmt.Sprintf("%s, %g %%: %d s (sure: %v, %.0f %%) holds %d of %d held-out stops", p.who, 100*p.grace.Share, *p.grace.Seconds, p.grace.Sure, 100*p.grace.Confidence, p.held, p.n)
+}

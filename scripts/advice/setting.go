@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// asRecorded is the setting of the stops that advise reads; its row has that name too.
+const asRecorded = "as recorded"
+
+// recordedGrace is the grace period that they have: longer than any of them needs.
+const recordedGrace = 40 * time.Second
+
+// tries are the other settings, as --try and the agent's flags have them.
+var tries = []string{ //nolint:gochecknoglobals // a table
+	"quiet-max=1s", "accept-loss=1", "propagation=300ms announce-max=300ms", "drain-max=1s", "grace-period=12s", "stop-order=proxy,app",
+}
+
+// shortGrace is the one that cuts many of the long stops.
+const shortGrace = "grace-period=12s"
+
+// task is a stop that is to be made.
+type task struct {
+	kind    string
+	seed    uint64
+	setting string // as --try has it
+	use     string
+}
+
+// What a stop is for.
+const (
+	recorded = "recorded" // advise reads it
+	unseen   = "unseen"   // it is held against what advise says of the others
+	cut      = "cut"      // advise reads it; many of these the deadline cut
+	graced   = "graced"   // it has the grace period that advise names
+)
+
+// plan is everything but what has an advised grace period. Seeds differ between all stops of a kind.
+func plan(f flags) (all []task) {
+	for _, kind := range kinds {
+		seed := f.From
+		add := func(n int, setting, use string) {
+			for range n {
+				all = append(all, task{kind, seed, setting, use})
+				seed++
+			}
+		}
+		add(f.Recorded, asRecorded, recorded)
+		for _, setting := range append([]string{asRecorded}, tries...) {
+			add(f.Unseen, setting, unseen)
+		}
+		if kind == "long" {
+			add(f.Cut, shortGrace, cut)
+		}
+	}
+	return all
+}
+
+// args are the agent's for a setting, and the grace period of its pod.
+func args(setting string) (flags []string, grace time.Duration) {
+	flags, grace = []string{"--grace-period=" + recordedGrace.String()}, recordedGrace
+	if setting == asRecorded {
+		return flags, grace
+	}
+	for part := range strings.FieldsSeq(setting) {
+		flags = append(flags, "--"+part)
+		if value, ok := strings.CutPrefix(part, "grace-period="); ok {
+			grace, _ = time.ParseDuration(value) // of our own tables
+		}
+	}
+	return flags, grace
+}
+
+// gracedTasks are stops under the grace period that advise names of all recorded ones.
+func gracedTasks(ctx context.Context, advise *adviser, stops []stop, f flags) ([]task, error) {
+	said, err := advise.of(ctx, of(stops, "", recorded), recordedGrace)
+	if err != nil {
+		return nil, err
+	}
+	var all []task
+	for _, kind := range kinds {
+		for n := range f.Graced {
+			all = append(all, task{kind, f.From + 100_000 + uint64(n), graceOf(said.best()), graced})
+		}
+	}
+	return all, nil
+}
