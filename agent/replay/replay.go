@@ -144,8 +144,8 @@ func Play(r *Recorded, under Settings) Stop {
 	if under.ProxyFirst { // a native sidecar gets its SIGTERM after the app whatever its hook says: its share is waited for in vain
 		s.Total[1] += p.Containers[1].Stop
 	}
-	if deadline {
-		s.Total[1] = max(s.Total[1], p.Budget().Hard)
+	if deadline { // by drain-max or by the grace period: each stage may need its share
+		s.Total[1] = max(s.Total[1], release+p.Budget().Hard-p.Budget().Stop+period)
 	}
 	s.Lost = r.met(&p, release, tail, deadline)
 	return s
@@ -153,15 +153,17 @@ func Play(r *Recorded, under Settings) Stop {
 
 // met is how many requests a first answer at that time meets. Those in flight are lost if the budget ends the drain, unless the app ends
 // them within its share. Those that come until the last process of the stop has ended are: at the most all of them. A connection that
-// is opened after that is refused.
+// is opened after that is refused. A native proxy that is told first goes on until the app has ended, which is told once the proxy's share is
+// over: whether a pod's proxy is one the recording does not tell, so the most is that of both.
 func (r *Recorded) met(p *drain.Policy, release, tail time.Duration, deadline bool) (lost [2]int64) {
+	most := func(from, window time.Duration) int64 { return max(0, r.at(from + window)[0]-r.at(from)[0]) }
+	refused := func(window time.Duration) int64 { return max(0, r.at(math.MaxInt64)[1]-r.at(release + window)[1]) }
 	window := max(tail, p.Exposure)
+	lost[0], lost[1] = refused(window), most(release, window)+refused(window)
 	if p.Containers[0].Stage > p.Containers[1].Stage {
-		window = p.Exposure
+		share := p.Containers[1].Stop
+		lost[0], lost[1] = refused(share+window), max(most(release, p.Exposure)+refused(p.Exposure), most(release+share, window)+refused(share+window))
 	}
-	at, after, end := r.at(release), r.at(release+window), r.at(math.MaxInt64)
-	refused := max(0, end[1]-after[1])
-	lost[0], lost[1] = refused, max(0, after[0]-at[0])+refused
 	if deadline {
 		lost[0] += r.flying(release + p.Containers[0].Stop)
 		lost[1] = max(lost[0], lost[1]+r.flying(release))

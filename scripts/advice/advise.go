@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,6 +35,20 @@ type advised struct {
 		Censored int `json:"cut_by_deadline"`
 	}
 	WhatIf []whatIf `json:"what_if"`
+	Sleep  []struct {
+		whatIf
+		Seconds int64
+	}
+}
+
+// rows are what advise says of other settings, and of sleeps instead of an agent.
+func (a advised) rows() []whatIf {
+	rows := slices.Clone(a.WhatIf)
+	for _, s := range a.Sleep {
+		s.Settings = fmt.Sprint("sleep ", s.Seconds)
+		rows = append(rows, s.whatIf)
+	}
+	return rows
 }
 
 type grace struct {
@@ -44,24 +59,13 @@ type grace struct {
 	AtLeast    int64 `json:"at_least_s"`
 }
 
-// best is the grace period for the highest share that advise is sure of.
-func (a advised) best() time.Duration {
-	var seconds int64
-	for _, g := range a.Grace {
-		if g.Sure {
-			seconds = max(seconds, *g.Seconds)
-		}
-	}
-	return time.Duration(seconds) * time.Second
-}
-
 type whatIf struct {
 	Settings   string
 	Open       int `json:"not_over"`
 	Confidence float64
-	Took       limits     `json:"total_ms"`
-	Lost       limits     `json:"requests_lost"`
-	Per100     *[2]int64  `json:"requests_lost_per_100_stops"`
+	Took       limits    `json:"total_ms"`
+	Lost       limits    `json:"requests_lost"`
+	Per100     *[2]int64 `json:"requests_lost_per_100_stops"`
 }
 
 // limits are the bounds that advise prints; no upper one where nobody can say.
@@ -86,6 +90,9 @@ func (l limits) of(unit float64, places int) string {
 // shares of stops that a grace period is asked for.
 const shares = "--shares=0.9,0.99,0.999"
 
+// sleeps instead of the agent that are asked for too, in seconds.
+const sleeps = "--sleeps=5,15"
+
 // ask lets drainctl advise read these stops, and only what their agents logged of them.
 func (a *adviser) ask(ctx context.Context, stops []stop, output string, more ...string) ([]byte, error) {
 	logs, err := os.MkdirTemp(a.dir, "logs-")
@@ -99,7 +106,7 @@ func (a *adviser) ask(ctx context.Context, stops []stop, output string, more ...
 			return nil, fmt.Errorf("write a log for advise: %w", err)
 		}
 	}
-	args := append([]string{"advise", "--from=" + logs, "--output=" + output, shares}, more...)
+	args := append([]string{"advise", "--from=" + logs, "--output=" + output, shares, sleeps}, more...)
 	said, err := exec.CommandContext(ctx, a.program, args...).Output()
 	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil, fmt.Errorf("drainctl %s: %w\n%s", strings.Join(args, " "), err, failed.Stderr)

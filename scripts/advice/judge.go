@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -54,7 +55,7 @@ func judge(ctx context.Context, a *adviser, stops []stop) (j judgement, err erro
 			return j, err
 		}
 		j.read[kind] = said
-		for _, row := range said.WhatIf {
+		for _, row := range said.rows() {
 			j.cells = append(j.cells, compare(kind, row, of(stops, kind, unseen)))
 		}
 	}
@@ -107,7 +108,7 @@ func (j *judgement) judgeGraces(ctx context.Context, a *adviser, stops []stop) e
 				continue
 			}
 			p.n++
-			p.held += count(s.outcome() == "clean")
+			p.held += count(s.inTime())
 		}
 		j.graces = append(j.graces, p)
 	}
@@ -148,7 +149,7 @@ func (j *judgement) total(setting string) (sum cell) {
 }
 
 func (c cell) holds() bool {
-	return float64(c.took) >= enough*float64(c.n) && float64(c.lost) >= enough*float64(c.n)
+	return c.n > 0 && float64(c.took) >= enough*float64(c.n) && float64(c.lost) >= enough*float64(c.n)
 }
 
 func (c cell) String() string {
@@ -158,17 +159,29 @@ func (c cell) String() string {
 // wrong says what does not hold.
 func (j *judgement) wrong() error {
 	var errs []error
-	for _, setting := range append([]string{asRecorded}, tries...) {
+	for _, setting := range settings() {
 		if sum := j.total(setting); !sum.holds() {
 			errs = append(errs, errors.New(sum.String()))
 		}
 	}
 	for _, p := range j.graces {
-		if p.grace.Sure && float64(p.held) < p.grace.Share*float64(p.n)-1 { // one of few is chance
+		if p.grace.Sure && tooFew(p.held, p.n, p.grace.Share) {
 			errs = append(errs, fmt.Errorf("%s: a grace period of %d s holds %d of %d", p.who, *p.grace.Seconds, p.held, p.n))
 		}
 	}
 	return errors.Join(append(errs, j.wrongOfCut())...)
+}
+
+// tooFew reports whether so few of n would be chance in less than one of a hundred cases, if each were held with the share.
+func tooFew(held, n int, share float64) bool {
+	chance := 0.0
+	for k := range held + 1 {
+		all, _ := math.Lgamma(float64(n + 1))
+		these, _ := math.Lgamma(float64(k + 1))
+		others, _ := math.Lgamma(float64(n - k + 1))
+		chance += math.Exp(all - these - others + float64(k)*math.Log(share) + float64(n-k)*math.Log1p(-share))
+	}
+	return n == 0 || chance < 0.01
 }
 
 // wrongOfCut says what advise does not own up to: a stop that was cut has no end.
@@ -197,7 +210,7 @@ func (j *judgement) write(out io.Writer) {
 	}
 	t.Flush()
 	fmt.Fprintln(out)
-	for _, setting := range append([]string{asRecorded}, tries...) {
+	for _, setting := range settings() {
 		fmt.Fprintln(out, j.total(setting))
 	}
 	all := j.total("")

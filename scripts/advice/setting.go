@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // asRecorded is the setting of the stops that advise reads; its row has that name too.
@@ -15,6 +19,11 @@ const recordedGrace = 40 * time.Second
 // tries are the other settings, as --try and the agent's flags have them.
 var tries = []string{ //nolint:gochecknoglobals // a table
 	"quiet-max=1s", "accept-loss=1", "propagation=300ms announce-max=300ms", "drain-max=1s", "grace-period=12s", "stop-order=proxy,app",
+}
+
+// settings are all that held-out stops have.
+func settings() []string {
+	return slices.Concat([]string{asRecorded}, tries, []string{"sleep 5", "sleep 15"})
 }
 
 // shortGrace is the one that cuts many of the long stops.
@@ -47,7 +56,7 @@ func plan(f flags) (all []task) {
 			}
 		}
 		add(f.Recorded, asRecorded, recorded)
-		for _, setting := range append([]string{asRecorded}, tries...) {
+		for _, setting := range settings() {
 			add(f.Unseen, setting, unseen)
 		}
 		if kind == "long" {
@@ -55,6 +64,23 @@ func plan(f flags) (all []task) {
 		}
 	}
 	return all
+}
+
+// manifest is the pod under a setting.
+func (s *stage) manifest(setting string) (manifest *corev1.Pod, err error) {
+	grace := recordedGrace
+	if seconds, ok := strings.CutPrefix(setting, "sleep "); ok {
+		n, _ := strconv.ParseInt(seconds, 10, 64) // of our own tables
+		manifest, err = s.Sleeping(n)
+	} else {
+		var flags []string
+		flags, grace = args(setting)
+		manifest, err = s.WithAgent(flags...)
+	}
+	if err == nil {
+		manifest.Spec.TerminationGracePeriodSeconds = new(int64(grace.Seconds()))
+	}
+	return manifest, err
 }
 
 // args are the agent's for a setting, and the grace period of its pod.
@@ -72,16 +98,19 @@ func args(setting string) (flags []string, grace time.Duration) {
 	return flags, grace
 }
 
-// gracedTasks are stops under the grace period that advise names of all recorded ones.
-func gracedTasks(ctx context.Context, advise *adviser, stops []stop, f flags) ([]task, error) {
+// gracedTasks are stops under the grace periods that advise is sure of.
+func gracedTasks(ctx context.Context, advise *adviser, stops []stop, f flags) (all []task, err error) {
 	said, err := advise.of(ctx, of(stops, "", recorded), recordedGrace)
 	if err != nil {
 		return nil, err
 	}
-	var all []task
-	for _, kind := range kinds {
-		for n := range f.Graced {
-			all = append(all, task{kind, f.From + 100_000 + uint64(n), graceOf(said.best()), graced})
+	seed := f.From + 100_000
+	for _, g := range said.Grace {
+		for range len(kinds) * f.Graced {
+			if g.Sure {
+				all = append(all, task{kinds[seed%uint64(len(kinds))], seed, graceOf(time.Duration(*g.Seconds) * time.Second), graced})
+				seed++
+			}
 		}
 	}
 	return all, nil

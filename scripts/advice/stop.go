@@ -23,20 +23,22 @@ type stop struct {
 	Setting string `json:"setting"`
 	Use     string `json:"use"`
 
-	TookMS int64  `json:"took_ms"` // from the deletion to the agent's answer to its own hook, which is when it gives its verdict
+	TookMS int64  `json:"took_ms"` // from the deletion to the agent's answer to its own hook, which is when it gives its verdict; without one to the end
 	GoneMS int64  `json:"gone_ms"` // to the end of the pod
 	Sent   int    `json:"sent"`
 	Lost   int    `json:"lost"` // requests that clients did not get
 	How    string `json:"how,omitempty"`
 	LateMS int64  `json:"late_ms"` // how late the clients were at worst
 
-	Verdict json.RawMessage `json:"verdict"` // as the agent logged it
+	Outcome string          `json:"outcome,omitempty"` // as its agent says
+	Reason  string          `json:"reason,omitempty"`
+	Verdict json.RawMessage `json:"verdict,omitempty"` // its whole line, where advise reads it
 }
 
-func (s *stop) outcome() string {
-	var v struct{ Outcome string }
-	_ = json.Unmarshal(s.Verdict, &v) // looked at when it was measured
-	return v.Outcome
+// inTime reports whether the grace period did not end the stop. A request that comes at the last moment and needs more than the app's own
+// share is cut whatever the grace period is.
+func (s *stop) inTime() bool {
+	return s.Outcome == "clean" || strings.Contains(s.Reason, "did not end within its share") && !strings.Contains(s.Reason, "grace period")
 }
 
 // of are the stops of a kind, or of all kinds, and of a use.
@@ -88,7 +90,7 @@ func (s *stage) stops(ctx context.Context, tasks []task, parallel int) (done []s
 				fmt.Fprintf(os.Stderr, "[%d of %d] left out: %v\n", i+1, len(tasks), err)
 				return
 			}
-			fmt.Fprintf(os.Stderr, "[%d of %d] %s %d, %s (%s): %s, %.1f s, %d of %d lost %s\n", i+1, len(tasks), t.kind, t.seed, t.setting, t.use, one.outcome(), float64(one.TookMS)/1000, one.Lost, one.Sent, one.How)
+			fmt.Fprintf(os.Stderr, "[%d of %d] %s %d, %s (%s): %s, %.1f s, %d of %d lost %s\n", i+1, len(tasks), t.kind, t.seed, t.setting, t.use, one.Outcome, float64(one.TookMS)/1000, one.Lost, one.Sent, one.How)
 			mu.Lock()
 			defer mu.Unlock()
 			done = append(done, one)
@@ -102,12 +104,10 @@ func (s *stage) stops(ctx context.Context, tasks []task, parallel int) (done []s
 func (s *stage) stop(ctx context.Context, t task) (one stop, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	flags, grace := args(t.setting)
-	manifest, err := s.WithAgent(flags...)
+	manifest, err := s.manifest(t.setting)
 	if err != nil {
 		return one, err
 	}
-	manifest.Spec.TerminationGracePeriodSeconds = new(int64(grace.Seconds()))
 	name := fmt.Sprintf("%s-%d", t.kind, t.seed)
 	p, err := s.Start(ctx, s.dir, name, manifest)
 	if err != nil {
@@ -127,8 +127,16 @@ func (s *stage) stop(ctx context.Context, t task) (one stop, err error) {
 	}
 	one = stop{Kind: t.kind, Seed: t.seed, Setting: t.setting, Use: t.use, Sent: report.Requests, Lost: report.Failed, How: report.Kinds(), LateMS: int64(report.LatestMS)}
 	one.TookMS, one.GoneMS = times(p)
-	if one.Verdict = verdict(p); one.Verdict == nil || one.TookMS == 0 {
+	if strings.HasPrefix(t.setting, "sleep ") {
+		one.TookMS = one.GoneMS
+		return one, nil
+	}
+	text, said := verdict(p)
+	if said == nil || one.TookMS == 0 {
 		return one, fmt.Errorf("%s: no verdict, or its hook was not answered", name)
+	}
+	if one.Outcome, one.Reason = said.Outcome, said.Reason; t.use == recorded || t.use == cut {
+		one.Verdict = text
 	}
 	return one, nil
 }
@@ -172,14 +180,14 @@ func times(p *pod.Pod) (took, gone int64) {
 	return took, gone
 }
 
-// verdict is the line of the agent's log that has it.
-func verdict(p *pod.Pod) json.RawMessage {
+// verdict is the line of the agent's log that has it, and what it says.
+func verdict(p *pod.Pod) (json.RawMessage, *timeline.Verdict) {
 	for text := range strings.Lines(string(p.Log("agent"))) {
 		for line, err := range timeline.Decode(strings.NewReader(text)) {
 			if err == nil && line.Verdict != nil {
-				return json.RawMessage(strings.TrimSpace(text))
+				return json.RawMessage(strings.TrimSpace(text)), line.Verdict
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
