@@ -25,10 +25,10 @@ import (
 
 type flags struct {
 	Recorded int    `default:"100" help:"Stops of each kind of work that advise reads."`
-	Unseen   int    `default:"10" help:"Held-out stops of each kind under each setting."`
-	Cut      int    `default:"40" help:"Stops of long requests under a grace period that is too short for many of them."`
-	Graced   int    `default:"30" help:"Held-out stops of each kind that have the grace period which advise names."`
-	Parallel int    `default:"12" help:"How many pods run at a time."`
+	Unseen   int    `default:"12" help:"Held-out stops of each kind under each setting."`
+	Cut      int    `default:"30" help:"Stops of long requests under a grace period that is too short for many of them."`
+	Graced   int    `default:"15" help:"Held-out stops of each kind that have a grace period which advise is sure of."`
+	Parallel int    `default:"14" help:"How many pods run at a time."`
 	From     uint64 `default:"1" help:"The first seed."`
 	Raw      string `type:"path" placeholder:"FILE" help:"Also write every stop there, gzipped, a line of JSON for each."`
 	Judge    string `type:"existingfile" placeholder:"FILE" help:"Stop no pods: judge those that --raw wrote there."`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,8 @@ const (
 	graced   = "graced"   // it has the grace period that advise names
 )
 
-// plan is everything but what has an advised grace period. Seeds differ between all stops of a kind.
+// plan is everything but what has an advised grace period. Seeds differ between all stops of a kind. The order is random: how busy the machine
+// is changes, and must be the same chance for those that are read and those that are held against them.
 func plan(f flags) (all []task) {
 	for _, kind := range kinds {
 		seed := f.From
@@ -63,6 +65,8 @@ func plan(f flags) (all []task) {
 			add(f.Cut, shortGrace, cut)
 		}
 	}
+	order := rand.New(rand.NewPCG(f.From, 0)) //nolint:gosec // reproducible on purpose
+	order.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all
 }
 
