@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -21,6 +19,7 @@ type cell struct {
 	said          whatIf
 	n, took, lost int // held-out stops; of them: whose time, whose losses are inside
 	both          int
+	control       int        // both, of the bounds for the setting that was recorded: what would be inside if settings changed nothing
 	measured      [2][]int64 // milliseconds, requests
 	outside       []stop
 }
@@ -56,7 +55,7 @@ func judge(ctx context.Context, a *adviser, stops []stop) (j judgement, err erro
 		}
 		j.read[kind] = said
 		for _, row := range said.rows() {
-			j.cells = append(j.cells, compare(kind, row, of(stops, kind, unseen)))
+			j.cells = append(j.cells, compare(kind, row, said.WhatIf[0], of(stops, kind, unseen)))
 		}
 	}
 	if err := j.judgeGraces(ctx, a, stops); err != nil {
@@ -66,7 +65,7 @@ func judge(ctx context.Context, a *adviser, stops []stop) (j judgement, err erro
 }
 
 // compare counts which of the stops under that setting are inside.
-func compare(kind string, said whatIf, stops []stop) cell {
+func compare(kind string, said, base whatIf, stops []stop) cell {
 	c := cell{kind: kind, setting: said.Settings, said: said}
 	for _, s := range stops {
 		if s.Setting != said.Settings {
@@ -77,6 +76,7 @@ func compare(kind string, said whatIf, stops []stop) cell {
 		c.took += count(took)
 		c.lost += count(lost)
 		c.both += count(took && lost)
+		c.control += count(base.Took.hold(s.TookMS) && base.Lost.hold(int64(s.Lost)))
 		c.measured[0], c.measured[1] = append(c.measured[0], s.TookMS), append(c.measured[1], int64(s.Lost))
 		if !took || !lost {
 			c.outside = append(c.outside, s)
@@ -129,7 +129,7 @@ func (j *judgement) judgeCut(ctx context.Context, a *adviser, stops []stop) erro
 	j.cut = &said
 	row := said.WhatIf[len(said.WhatIf)-1]
 	row.Settings = asRecorded // of the others, which had that grace period
-	j.again = append(j.again, compare("long", row, of(stops, "long", unseen)))
+	j.again = append(j.again, compare("long", row, row, of(stops, "long", unseen)))
 	text, err := a.ask(ctx, read, "table", "--recorded=grace-period="+had.String(), "--try="+graceOf(recordedGrace))
 	j.said = string(text)
 	return err
@@ -142,7 +142,7 @@ func (j *judgement) total(setting string) (sum cell) {
 	sum.setting = setting
 	for _, c := range j.cells {
 		if setting == "" || c.setting == setting {
-			sum.n, sum.took, sum.lost, sum.both = sum.n+c.n, sum.took+c.took, sum.lost+c.lost, sum.both+c.both
+			sum.n, sum.took, sum.lost, sum.both, sum.control = sum.n+c.n, sum.took+c.took, sum.lost+c.lost, sum.both+c.both, sum.control+c.control
 		}
 	}
 	return sum
@@ -153,7 +153,7 @@ func (c cell) holds() bool {
 }
 
 func (c cell) String() string {
-	return fmt.Sprintf("%s: of %d held-out stops %d times and %d losses are inside", c.setting, c.n, c.took, c.lost)
+	return fmt.Sprintf("%s: of %d held-out stops %d times and %d losses are inside, %d of both; %d of both are inside what was said of the recorded setting", c.setting, c.n, c.took, c.lost, c.both, c.control)
 }
 
 // wrong says what does not hold.
@@ -201,36 +201,4 @@ func (j *judgement) wrongOfCut() error {
 		return fmt.Errorf("of recordings that were cut: %v", j.again[0])
 	}
 	return nil
-}
-
-func (j *judgement) write(out io.Writer) {
-	t := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	for _, line := range j.table() {
-		fmt.Fprintln(t, strings.Join(line, "\t"))
-	}
-	t.Flush()
-	fmt.Fprintln(out)
-	for _, setting := range settings() {
-		fmt.Fprintln(out, j.total(setting))
-	}
-	all := j.total("")
-	fmt.Fprintf(out, "all settings: %d held-out stops, %d times, %d losses, %d of both inside\n", all.n, all.took, all.lost, all.both)
-	for _, p := range j.graces {
-		fmt.Fprintln(out, p)
-	}
-	for _, c := range j.again {
-		fmt.Fprintf(out, "of %d recordings that the deadline cut, under a longer one: %s; %v\n", j.cut.Replays.Censored, c.said.Took.of(1000, 1), c)
-	}
-	for _, c := range append(slices.Clone(j.cells), j.again...) {
-		for _, s := range c.outside {
-			fmt.Fprintf(out, "outside: %s %d, %s: %d ms (%v), %d lost (%v) %s, clients late by %d ms\n", s.Kind, s.Seed, s.Setting, s.TookMS, c.said.Took, s.Lost, c.said.Lost, s.How, s.LateMS)
-		}
-	}
-}
-
-func (p promised) String() string {
-	if p.grace.Seconds == nil {
-		return fmt.Sprintf("%s, %g %%: no grace period is named", p.who, 100*p.grace.Share)
-	}
-	return fmt.Sprintf("%s, %g %%: %d s (sure: %v, %.0f %%) holds %d of %d held-out stops", p.who, 100*p.grace.Share, *p.grace.Seconds, p.grace.Sure, 100*p.grace.Confidence, p.held, p.n)
 }

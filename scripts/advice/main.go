@@ -33,6 +33,7 @@ type flags struct {
 	Raw      string `type:"path" placeholder:"FILE" help:"Also write every stop there, gzipped, a line of JSON for each."`
 	Judge    string `type:"existingfile" placeholder:"FILE" help:"Stop no pods: judge those that --raw wrote there."`
 	Page     string `type:"path" placeholder:"FILE" help:"Also write a page there."`
+	Virtual  string `type:"path" placeholder:"FILE" help:"For the page: what TestGracePeriodHoldsItsShare wrote with -table."`
 }
 
 func main() {
@@ -82,7 +83,7 @@ func run(ctx context.Context, f flags) error {
 	}
 	judged.write(os.Stdout)
 	if f.Page != "" {
-		if err := writePage(f.Page, &kept, judged); err != nil {
+		if err := writePage(f, &kept, judged); err != nil {
 			return err
 		}
 	}

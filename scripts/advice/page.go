@@ -1,94 +1,43 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
-	"encoding/json"
 	"fmt"
+	"io"
 	"os"
-	"regexp"
-	"runtime"
+	"slices"
 	"strings"
+	"text/tabwriter"
 )
 
-// experiment is all that was measured, with where and when.
-type experiment struct {
-	When    string `json:"when"`
-	Machine string `json:"machine"`
-	Load    string `json:"load"` // average of the last minute, when it was over
-	Stops   []stop `json:"-"`    // a line for each
-}
-
-func (e *experiment) writeRaw(path string) error {
-	var b bytes.Buffer
-	packed := gzip.NewWriter(&b)
-	lines := json.NewEncoder(packed)
-	err := lines.Encode(e)
-	for i := 0; i < len(e.Stops) && err == nil; i++ {
-		err = lines.Encode(e.Stops[i])
+func (j *judgement) write(out io.Writer) {
+	t := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for _, line := range j.table() {
+		fmt.Fprintln(t, strings.Join(line, "\t"))
 	}
-	if err == nil {
-		err = packed.Close()
+	t.Flush()
+	fmt.Fprintln(out)
+	for _, setting := range settings() {
+		fmt.Fprintln(out, j.total(setting))
 	}
-	if err == nil {
-		err = os.WriteFile(path, b.Bytes(), 0o644)
+	fmt.Fprintln(out, "all settings"+j.total("").String())
+	for _, p := range j.graces {
+		fmt.Fprintln(out, p)
 	}
-	if err != nil {
-		return fmt.Errorf("write the stops: %w", err)
+	for _, c := range j.again {
+		fmt.Fprintf(out, "of %d recordings that the deadline cut, under a longer one: %s; %v\n", j.cut.Replays.Censored, c.said.Took.of(1000, 1), c)
 	}
-	return nil
-}
-
-func readRaw(path string) (e experiment, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("read the stops in %s: %w", path, err)
-		}
-	}()
-	packed, err := os.ReadFile(path)
-	if err != nil {
-		return e, err
-	}
-	text, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return e, err
-	}
-	lines := json.NewDecoder(bufio.NewReader(text))
-	if err := lines.Decode(&e); err != nil {
-		return e, err
-	}
-	for lines.More() {
-		var s stop
-		if err := lines.Decode(&s); err != nil {
-			return e, err
-		}
-		e.Stops = append(e.Stops, s)
-	}
-	return e, nil
-}
-
-var model = regexp.MustCompile(`(?m)^model name\s*: (.*)$`)
-
-// machine says what this one is.
-func machine() string {
-	name := runtime.GOARCH
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if found := model.FindSubmatch(text); found != nil {
-			name = string(found[1])
+	for _, c := range append(slices.Clone(j.cells), j.again...) {
+		for _, s := range c.outside {
+			fmt.Fprintf(out, "outside: %s %d, %s: %d ms (%v), %d lost (%v) %s, clients late by %d ms\n", s.Kind, s.Seed, s.Setting, s.TookMS, c.said.Took, s.Lost, c.said.Lost, s.How, s.LateMS)
 		}
 	}
-	return fmt.Sprintf("%d cores (%s), %s, load average %s before", runtime.NumCPU(), name, runtime.GOOS, load())
 }
 
-// load is the number of processes that want a processor, on average of the last minute.
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
+func (p promised) String() string {
+	if p.grace.Seconds == nil {
+		return fmt.Sprintf("%s, %g %%: no grace period is named", p.who, 100*p.grace.Share)
 	}
-	average, _, _ := strings.Cut(string(text), " ")
-	return average
+	return fmt.Sprintf("%s, %g %%: %d s (sure: %v, %.0f %%) holds %d of %d held-out stops", p.who, 100*p.grace.Share, *p.grace.Seconds, p.grace.Sure, 100*p.grace.Confidence, p.held, p.n)
 }
 
 // table has a line for each cell, the head first.
@@ -112,6 +61,126 @@ func spread(all []int64, unit float64, places int) string {
 	return one(all[0]) + ", " + one(all[(len(all)-1)/2]) + ", " + one(all[len(all)-1])
 }
 
-func writePage(path string, e *experiment, j judgement) error {
-	return os.WriteFile(path, []byte(fmt.Sprint(e.When, j.cells)), 0o644)
+const pageHead = `<!-- Written by %s: measure again, do not edit. -->
+# Does it hold, what advise says?
+
+[drainctl advise](../how-to/ledger.md#how-long-should-the-grace-period-be) reads recorded stops and says between which bounds the next stop
+lies, under other settings and with a sleep instead of the agent. Here stops of pods were recorded, with real Envoy, the agent's own binary and
+kubelet's order of hooks and signals (scripts/podsim); advise was asked; and other pods were really stopped under those settings. Every
+stop has work of its own that a seed draws: which clients, how often they come, how long their requests take, how late the balancer learns of the
+stop. No seed is used twice, and the order of all stops is random. A held-out stop is *inside* when its time, from the deletion until
+the agent answers its own hook (of a pod that sleeps: until it is gone), or the number of requests that its clients lost, lies between the bounds that advise printed.
+
+Advise read %d stops of each of %d kinds of work, recorded under the defaults with a grace period of %v. Its bounds are meant to hold 95 of 100 stops.
+
+`
+
+const pageKinds = `
+The last column is the check of the check: the same stops against what advise said of the setting that was recorded.
+
+Kind by kind; of the measured times the least, the median and the most; *?* is no bound: more than one replay in forty is longer than its recording, and advise says so.
+
+`
+
+const pageGrace = `
+## The grace period
+
+A grace period holds a stop that it does not end. A stop that an agent's own limit ended (a request that comes at the last moment and takes longer than the app's share) is held too: no
+longer one would have helped it, and advise says how many those are.
+
+| where | share | stops that were read | advise names | held-out stops that had it | of them held |
+|---|---|---|---|---|---|
+`
+
+const pageCut = `
+## Stops that the deadline cut
+
+%d stops of long requests were recorded with a grace period of %v, and the deadline cut %d of them. How long those would have taken nobody
+knows, and advise does not pretend to: under %v it names no upper bound (%s s), and %d of %d held-out stops that had as much are above its
+lower one. This is what it prints of them:
+
+`
+
+const pageFoot = `
+Measured on %s by
+
+%s
+
+on %s, %s after; the clients were late by %d ms at the median, by %d ms at worst. Every stop, with the verdicts that advise read, is in [advice.jsonl.gz](../images/advice.jsonl.gz);
+%s asks today's advise about them again, as make test does.
+`
+
+const again = "`go run ./scripts/advice --judge docs/images/advice.jsonl.gz`"
+
+func writePage(f flags, e *experiment, j judgement) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, pageHead, "make advice", len(of(e.Stops, kinds[0], recorded)), len(kinds), recordedGrace)
+	b.WriteString("| setting | held-out stops | times inside | losses inside | both | both, of the recorded setting |\n|---|---|---|---|---|---|\n")
+	for _, setting := range append(settings(), "") {
+		c := j.total(setting)
+		if setting == "" {
+			setting = "all"
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d |\n", setting, c.n, c.took, c.lost, c.both, c.control)
+	}
+	b.WriteString(pageKinds)
+	for i, line := range j.table() {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
+		if i == 0 {
+			b.WriteString(strings.Repeat("|---", len(line)) + "|\n")
+		}
+	}
+	b.WriteString(pageGrace)
+	for _, p := range j.graces {
+		fmt.Fprintln(&b, p.row(len(of(e.Stops, "", recorded))))
+	}
+	if f.Virtual != "" {
+		rows, err := os.ReadFile(f.Virtual)
+		if err != nil {
+			return fmt.Errorf("read what virtual time came to: %w", err)
+		}
+		for line := range strings.Lines(string(rows)) {
+			fmt.Fprintf(&b, "| virtual time | %s |\n", strings.ReplaceAll(strings.TrimSpace(line), "\t", " | "))
+		}
+	}
+	j.writeCut(&b, len(of(e.Stops, "", cut)))
+	middle, worst := late(e.Stops)
+	fmt.Fprintf(&b, pageFoot, e.When, "    make advice", e.Machine, e.Load, middle, worst, again)
+	return os.WriteFile(f.Page, []byte(b.String()), 0o644)
+}
+
+func (p promised) row(read int) string {
+	share := fmt.Sprintf("| real pods | %g %% | %d ", 100*p.grace.Share, read)
+	switch {
+	case p.grace.Seconds == nil:
+		return share + "| nothing | | |"
+	case !p.grace.Sure:
+		return share + fmt.Sprintf("| %d s, and that it is %.0f %% sure | not tried | |", *p.grace.Seconds, 100*p.grace.Confidence)
+	}
+	return share + fmt.Sprintf("| %d s | %d | %d |", *p.grace.Seconds, p.n, p.held)
+}
+
+func (j *judgement) writeCut(b *strings.Builder, read int) {
+	if j.cut == nil {
+		return
+	}
+	_, had := args(shortGrace)
+	c := j.again[0]
+	fmt.Fprintf(b, pageCut, read, had, j.cut.Replays.Censored, recordedGrace, c.said.Took.of(1000, 1), c.took, c.n)
+	for line := range strings.Lines(j.said) {
+		b.WriteString(strings.TrimRight("    "+line, " \n") + "\n")
+	}
+}
+
+// late is by how much the clients were, at the median and at worst.
+func late(stops []stop) (middle, worst int64) {
+	var all []int64
+	for _, s := range stops {
+		all = append(all, s.LateMS)
+	}
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[(len(all)-1)/2], all[len(all)-1]
 }

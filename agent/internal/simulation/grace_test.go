@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// A budget for `make test`; make simulate-grace reads enough stops to be sure of 99.9 %.
+// A budget for `make test`; `make advice` reads enough stops to be sure of 99.9 %.
 var (
 	readStops  = flag.Int("read", 400, "GracePeriod: how many stops advise reads; it takes 2995 to be sure of 99.9 %")
+	graceTable = flag.String("table", "", "GracePeriod: add a line for each share to this file")
 	otherStops = flag.Int("other", 600, "GracePeriod: how many others get the grace period that it names")
 )
 
@@ -64,8 +65,25 @@ func holds(t *testing.T, share float64, grace time.Duration) {
 		}
 	}
 	t.Logf("%g %%: of %d stops in virtual time advise names %v; of %d others it holds %d, %.3f %%", 100*share, *readStops, grace, *otherStops, held, 100*float64(held)/float64(*otherStops))
-	if float64(held) < share*float64(*otherStops) {
+	tabled(t, fmt.Sprintf("%g %%\t%d\t%d s\t%d\t%d\n", 100*share, *readStops, int(grace.Seconds()), *otherStops, held))
+	if n := float64(*otherStops); float64(held) < share*n-2.33*math.Sqrt(n*share*(1-share)) { // fewer are chance in one of a hundred cases
 		t.Errorf("%v of %d stops were promised, %d are held", share, *otherStops, held)
+	}
+}
+
+// tabled adds a line to the table, where one is asked for.
+func tabled(t *testing.T, line string) {
+	t.Helper()
+	if *graceTable == "" {
+		return
+	}
+	f, err := os.OpenFile(*graceTable, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(line); err != nil {
+		t.Fatal(err)
 	}
 }
 
