@@ -23,6 +23,7 @@ type Settings struct {
 	QuietMin, QuietMax, Exposure time.Duration
 	Settle, DrainMax             time.Duration
 	Grace, Margin                time.Duration
+	Stages                       time.Duration // the stop shares of app and proxy together
 	AcceptLoss                   float64
 	ProxyFirst                   bool
 
@@ -34,7 +35,7 @@ func Defaults() Settings {
 	p := drain.Defaults()
 	return Settings{
 		Propagation: p.Propagation, AnnounceMax: p.AnnounceMax, QuietMin: p.QuietMin, QuietMax: p.QuietMax, Exposure: p.Exposure,
-		Settle: p.Settle, Grace: p.Grace, Margin: p.Margin, AcceptLoss: p.AcceptLoss,
+		Settle: p.Settle, Grace: p.Grace, Margin: p.Margin, AcceptLoss: p.AcceptLoss, Stages: p.Containers[0].Stop + p.Containers[1].Stop,
 	}
 }
 
@@ -42,6 +43,9 @@ func (s *Settings) policy() drain.Policy {
 	p := drain.Defaults()
 	p.Propagation, p.AnnounceMax, p.QuietMin, p.QuietMax, p.Exposure = s.Propagation, s.AnnounceMax, s.QuietMin, s.QuietMax, s.Exposure
 	p.Settle, p.DrainMax, p.Grace, p.Margin, p.AcceptLoss = s.Settle, s.DrainMax, s.Grace, s.Margin, s.AcceptLoss
+	app, proxy := &p.Containers[0].Stop, &p.Containers[1].Stop
+	*app = time.Duration(float64(s.Stages) * app.Seconds() / (*app + *proxy).Seconds()).Round(time.Millisecond) // divided as the defaults are
+	*proxy = s.Stages - *app
 	if s.ProxyFirst {
 		p.Containers[0].Stage, p.Containers[1].Stage = 1, 0
 	}

@@ -48,6 +48,23 @@ func TestPlay(t *testing.T) {
 	}
 }
 
+// The shares of the stages are taken from the grace period: with 3.5 s of them the same one lasts until 7.4 s.
+func TestStagesOfTheRecordedPod(t *testing.T) {
+	under, err := Defaults().With("grace-period=11s margin=100ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	under.Stages = 3500 * time.Millisecond
+	got := Play(stop(t, func(*timeline.Verdict) {}), under)
+	if off := got.Release - 7400*time.Millisecond; off.Abs() > 60*time.Millisecond || !got.Deadline || got.Total[1] < 10_900*time.Millisecond || got.Total[1] > 11_100*time.Millisecond {
+		t.Errorf("%+v", got)
+	}
+	p := under.policy()
+	if p.Containers[0].Stop != 2500*time.Millisecond || p.Containers[1].Stop != time.Second || Defaults().Stages != 7*time.Second {
+		t.Errorf("shares of %v and %v", p.Containers[0].Stop, p.Containers[1].Stop)
+	}
+}
+
 // What other limits than the grace period end takes no longer than the shares of the stages do; a grace period of a minute says nothing of it.
 func TestDrainMaxLeavesTheShares(t *testing.T) {
 	under, err := Defaults().With("drain-max=1s grace-period=60s")

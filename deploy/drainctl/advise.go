@@ -192,7 +192,9 @@ func flagged(flag string, err error) error {
 // replays are the settings to replay stops under.
 func (a *adviser) replays() (recorded advice.Try, tries []advice.Try, err error) {
 	var errs []error
-	base, err := replay.Defaults().With(a.had)
+	defaults := replay.Defaults()
+	defaults.Margin, defaults.Stages = a.margin, a.stages
+	base, err := defaults.With(a.had)
 	if err != nil {
 		errs = append(errs, flagged("--recorded", err))
 	}
