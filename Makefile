@@ -94,7 +94,7 @@ advice: ## whether what drainctl advise says of recorded stops holds for others:
 	scripts/setup demo
 	rm -f docs/images/advice-virtual.tsv
 	go test -count=1 -timeout 1h -v -run TestGracePeriodHoldsItsShare ./agent/internal/simulation -read=3000 -other=20000 -table="$(CURDIR)/docs/images/advice-virtual.tsv"
-	go run ./scripts/advice --raw docs/images/advice.jsonl.gz --virtual docs/images/advice-virtual.tsv --page docs/explanation/advice.md
+	go run ./scripts/advice --from=2000 --raw docs/images/advice.jsonl.gz --virtual docs/images/advice-virtual.tsv --page docs/explanation/advice.md
 
 soak: ## the long proofs: 40 pods replaced under load, 200 rounds of what comes again and again in an agent's life, 500 SIGKILLs of the payment service, a database that stands still for 38 s, histories of it for linearizability, 50,000 requests of each HTTP/2 client, a minute of input orders, 300 stops a cell
 	scripts/setup test

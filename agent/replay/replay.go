@@ -147,6 +147,9 @@ func Play(r *Recorded, under Settings) Stop {
 	s.Total = [2]time.Duration{max(0, release+tail-period), release + tail + period}
 	if under.ProxyFirst { // a native sidecar gets its SIGTERM after the app whatever its hook says: its share is waited for in vain
 		s.Total[1] += p.Containers[1].Stop
+		if r.serves(release, release+p.Containers[1].Stop) { // and it serves on: the app may be in the middle of something, for as long as its share
+			s.Total[1] += p.Containers[0].Stop
+		}
 	}
 	if deadline { // by drain-max or by the grace period: each stage may need its share
 		s.Total[1] = max(s.Total[1], release+p.Budget().Hard-p.Budget().Stop+period)
@@ -185,6 +188,11 @@ func (r *Recorded) at(t time.Duration) (n [3]int64) {
 		n = [3]int64(p[1:])
 	}
 	return n
+}
+
+// serves reports whether a request came, or was in flight, between two moments.
+func (r *Recorded) serves(from, until time.Duration) bool {
+	return r.flying(until) > 0 || r.at(until)[0] > r.at(from)[0]
 }
 
 // flying is what was in flight at a moment.

@@ -128,8 +128,8 @@ func (j *judgement) judgeCut(ctx context.Context, a *adviser, stops []stop) erro
 	}
 	j.cut = &said
 	row := said.WhatIf[len(said.WhatIf)-1]
-	row.Settings = asRecorded // of the others, which had that grace period
-	j.again = append(j.again, compare("long", row, row, of(stops, "long", unseen)))
+	row.Settings = asRecorded // all others, whatever they are for there, which had that grace period
+	j.again = append(j.again, compare("long", row, row, append(of(stops, "long", recorded), of(stops, "long", unseen)...)))
 	text, err := a.ask(ctx, read, "table", "--recorded=grace-period="+had.String(), "--try="+graceOf(recordedGrace))
 	j.said = string(text)
 	return err
