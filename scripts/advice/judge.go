@@ -165,7 +165,10 @@ func (j *judgement) wrong() error {
 		}
 	}
 	for _, p := range j.graces {
-		if p.grace.Sure && tooFew(p.held, p.n, p.grace.Share) {
+		switch {
+		case p.grace.Sure && p.n == 0:
+			errs = append(errs, fmt.Errorf("%s: no stop had the grace period of %d s that is named: make advice makes some", p.who, *p.grace.Seconds))
+		case p.grace.Sure && tooFew(p.held, p.n, p.grace.Share):
 			errs = append(errs, fmt.Errorf("%s: a grace period of %d s holds %d of %d", p.who, *p.grace.Seconds, p.held, p.n))
 		}
 	}
@@ -181,7 +184,7 @@ func tooFew(held, n int, share float64) bool {
 		others, _ := math.Lgamma(float64(n - k + 1))
 		chance += math.Exp(all - these - others + float64(k)*math.Log(share) + float64(n-k)*math.Log1p(-share))
 	}
-	return n == 0 || chance < 0.01
+	return chance < 0.01
 }
 
 // wrongOfCut says what advise does not own up to: a stop that was cut has no end.

@@ -82,6 +82,13 @@ Kind by kind; of the measured times the least, the median and the most; *?* is n
 
 `
 
+const pageLimits = `
+What the bounds are not: they hold, and most of them are wide. What is lost at the most counts every request that comes until the last container has ended, and those
+of a sleep take the load at T0 for what never goes away; clients lose far less. Of *proxy,app* they hold for pods whose proxy is a
+native sidecar and for others, for a verdict does not tell: a native one, as here, always takes the proxy's share longer than the lower bound. A
+shorter propagation makes the agent wait for connections that a longer one would not have counted: longer than the recording, often.
+`
+
 const pageGrace = `
 ## The grace period
 
@@ -130,7 +137,7 @@ func writePage(f flags, e *experiment, j judgement) error {
 			b.WriteString(strings.Repeat("|---", len(line)) + "|\n")
 		}
 	}
-	b.WriteString(pageGrace)
+	b.WriteString(pageLimits + pageGrace)
 	for _, p := range j.graces {
 		fmt.Fprintln(&b, p.row(len(of(e.Stops, "", recorded))))
 	}
