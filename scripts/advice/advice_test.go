@@ -104,7 +104,7 @@ func TestWhatIsInside(t *testing.T) {
 }
 
 func TestWhatIsWrong(t *testing.T) {
-	good := judgement{cut: &advised{}, said: "known only as at least"}
+	good := judgement{cut: &advised{}, said: "known only as at least", endless: 3}
 	good.cut.Replays.Censored = 3
 	good.again = []cell{{n: 10, took: 9, said: whatIf{Open: 3}}}
 	for _, setting := range settings() {
@@ -122,6 +122,7 @@ func TestWhatIsWrong(t *testing.T) {
 		"a grace period":              func(j *judgement) { j.graces[0].held = 22 },
 		"a grace period nobody had":   func(j *judgement) { j.graces[0].n, j.graces[0].held = 0, 0 },
 		"nothing was cut":             func(j *judgement) { c := *j.cut; c.Replays.Censored = 0; j.cut = &c },
+		"all would have ended soon":   func(j *judgement) { j.endless = 0 },
 		"what was cut has an end":     func(j *judgement) { j.again[0].said.Took.High = &seconds },
 		"what was cut is over":        func(j *judgement) { j.again[0].said.Open = 2 },
 		"what was cut is not told":    func(j *judgement) { j.said = "" },
@@ -152,6 +153,18 @@ func TestStopsAreKept(t *testing.T) {
 	}
 	if _, err := readRaw(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("what cannot be read: %v", err)
+	}
+}
+
+// Who was settling when the deadline came would have been done at once.
+func TestEndless(t *testing.T) {
+	var stops []stop
+	for outcome, phases := range map[string]string{"deadline": `{"draining":9}`, "clean": `{"draining":9}`} {
+		stops = append(stops, stop{Outcome: outcome, Verdict: json.RawMessage(`{"phases":` + phases + `}`)})
+	}
+	stops = append(stops, stop{Outcome: "deadline", Verdict: json.RawMessage(`{"phases":{"draining":9,"settling":78}}`)})
+	if n := endless(stops); n != 1 {
+		t.Errorf("of %d nobody knows the end, want 1", n)
 	}
 }
 

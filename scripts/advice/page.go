@@ -102,8 +102,8 @@ longer one would have helped it, and advise says how many those are.
 const pageCut = `
 ## Stops that the deadline cut
 
-%d stops of long requests were recorded with a grace period of %v, and the deadline cut %d of them. How long those would have taken nobody
-knows, and advise does not pretend to: under %v it names no upper bound (%s s), and %d of %d held-out stops that had as much are above its
+%d stops of long requests were recorded with a grace period of %v, and the deadline cut %d of them, %d before zero was to hold for the settle time. How long those would have taken nobody
+knows, and advise does not pretend to: under %v it says of %d that they are not over and names no upper bound (%s s); %d of %d held-out stops that had as much are above its
 lower one. This is what it prints of them:
 
 `
@@ -173,7 +173,7 @@ func (j *judgement) writeCut(b *strings.Builder, read int) {
 	}
 	_, had := args(shortGrace)
 	c := j.again[0]
-	fmt.Fprintf(b, pageCut, read, had, j.cut.Replays.Censored, recordedGrace, c.said.Took.of(1000, 1), c.took, c.n)
+	fmt.Fprintf(b, pageCut, read, had, j.cut.Replays.Censored, j.endless, recordedGrace, c.said.Open, c.said.Took.of(1000, 1), c.took, c.n)
 	for line := range strings.Lines(j.said) {
 		b.WriteString(strings.TrimRight("    "+line, " \n") + "\n")
 	}
