@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz images release-dry-run appsources corpus helm compatibility e2e e2e-full e2e-gateways bench-rollouts soak simulate mutations faults clean
+.PHONY: help demo test check bench fuzz images release-dry-run appsources corpus helm compatibility advice e2e e2e-full e2e-gateways bench-rollouts soak simulate mutations faults clean
 
 FUZZTIME ?= 20s
 GO_TEST ?= go test
@@ -89,6 +89,12 @@ bench-rollouts: ## failures and seconds per stop on a real kubelet, side by side
 faults: ## what can go wrong while a pod stops: each fault with what is in flight in each shape of pod, real Envoy (root, Linux; a quarter of an hour)
 	scripts/setup demo
 	go run ./scripts/faults --page docs/explanation/faults.md --tsv docs/images/faults.tsv
+
+advice: ## whether what drainctl advise says of recorded stops holds for others: hundreds of pods with a real Envoy, tens of thousands in virtual time (root, Linux; half an hour)
+	scripts/setup demo
+	rm -f docs/images/advice-virtual.tsv
+	go test -count=1 -timeout 1h -v -run TestGracePeriodHoldsItsShare ./agent/internal/simulation -read=3000 -other=20000 -table="$(CURDIR)/docs/images/advice-virtual.tsv"
+	go run ./scripts/advice --from=2000 --raw docs/images/advice.jsonl.gz --virtual docs/images/advice-virtual.tsv --page docs/explanation/advice.md
 
 soak: ## the long proofs: 40 pods replaced under load, 200 rounds of what comes again and again in an agent's life, 500 SIGKILLs of the payment service, a database that stands still for 38 s, histories of it for linearizability, 50,000 requests of each HTTP/2 client, a minute of input orders, 300 stops a cell
 	scripts/setup test

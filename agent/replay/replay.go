@@ -23,6 +23,7 @@ type Settings struct {
 	QuietMin, QuietMax, Exposure time.Duration
 	Settle, DrainMax             time.Duration
 	Grace, Margin                time.Duration
+	Stages                       time.Duration // the stop shares of app and proxy together
 	AcceptLoss                   float64
 	ProxyFirst                   bool
 
@@ -34,7 +35,7 @@ func Defaults() Settings {
 	p := drain.Defaults()
 	return Settings{
 		Propagation: p.Propagation, AnnounceMax: p.AnnounceMax, QuietMin: p.QuietMin, QuietMax: p.QuietMax, Exposure: p.Exposure,
-		Settle: p.Settle, Grace: p.Grace, Margin: p.Margin, AcceptLoss: p.AcceptLoss,
+		Settle: p.Settle, Grace: p.Grace, Margin: p.Margin, AcceptLoss: p.AcceptLoss, Stages: p.Containers[0].Stop + p.Containers[1].Stop,
 	}
 }
 
@@ -42,6 +43,9 @@ func (s *Settings) policy() drain.Policy {
 	p := drain.Defaults()
 	p.Propagation, p.AnnounceMax, p.QuietMin, p.QuietMax, p.Exposure = s.Propagation, s.AnnounceMax, s.QuietMin, s.QuietMax, s.Exposure
 	p.Settle, p.DrainMax, p.Grace, p.Margin, p.AcceptLoss = s.Settle, s.DrainMax, s.Grace, s.Margin, s.AcceptLoss
+	app, proxy := &p.Containers[0].Stop, &p.Containers[1].Stop
+	*app = time.Duration(float64(s.Stages) * app.Seconds() / (*app + *proxy).Seconds()).Round(time.Millisecond) // divided as the defaults are
+	*proxy = s.Stages - *app
 	if s.ProxyFirst {
 		p.Containers[0].Stage, p.Containers[1].Stage = 1, 0
 	}
@@ -143,9 +147,12 @@ func Play(r *Recorded, under Settings) Stop {
 	s.Total = [2]time.Duration{max(0, release+tail-period), release + tail + period}
 	if under.ProxyFirst { // a native sidecar gets its SIGTERM after the app whatever its hook says: its share is waited for in vain
 		s.Total[1] += p.Containers[1].Stop
+		if r.serves(release, release+p.Containers[1].Stop) { // and it serves on: the app may be in the middle of something, for as long as its share
+			s.Total[1] += p.Containers[0].Stop
+		}
 	}
-	if deadline {
-		s.Total[1] = max(s.Total[1], p.Budget().Hard)
+	if deadline { // by drain-max or by the grace period: each stage may need its share
+		s.Total[1] = max(s.Total[1], release+p.Budget().Hard-p.Budget().Stop+period)
 	}
 	s.Lost = r.met(&p, release, tail, deadline)
 	return s
@@ -153,15 +160,17 @@ func Play(r *Recorded, under Settings) Stop {
 
 // met is how many requests a first answer at that time meets. Those in flight are lost if the budget ends the drain, unless the app ends
 // them within its share. Those that come until the last process of the stop has ended are: at the most all of them. A connection that
-// is opened after that is refused.
+// is opened after that is refused. A native proxy that is told first goes on until the app has ended, which is told once the proxy's share is
+// over: whether a pod's proxy is one the recording does not tell, so the most is that of both.
 func (r *Recorded) met(p *drain.Policy, release, tail time.Duration, deadline bool) (lost [2]int64) {
+	most := func(from, window time.Duration) int64 { return max(0, r.at(from + window)[0]-r.at(from)[0]) }
+	refused := func(window time.Duration) int64 { return max(0, r.at(math.MaxInt64)[1]-r.at(release + window)[1]) }
 	window := max(tail, p.Exposure)
+	lost[0], lost[1] = refused(window), most(release, window)+refused(window)
 	if p.Containers[0].Stage > p.Containers[1].Stage {
-		window = p.Exposure
+		share := p.Containers[1].Stop
+		lost[0], lost[1] = refused(share+window), max(most(release, p.Exposure)+refused(p.Exposure), most(release+share, window)+refused(share+window))
 	}
-	at, after, end := r.at(release), r.at(release+window), r.at(math.MaxInt64)
-	refused := max(0, end[1]-after[1])
-	lost[0], lost[1] = refused, max(0, after[0]-at[0])+refused
 	if deadline {
 		lost[0] += r.flying(release + p.Containers[0].Stop)
 		lost[1] = max(lost[0], lost[1]+r.flying(release))
@@ -179,6 +188,11 @@ func (r *Recorded) at(t time.Duration) (n [3]int64) {
 		n = [3]int64(p[1:])
 	}
 	return n
+}
+
+// serves reports whether a request came, or was in flight, between two moments.
+func (r *Recorded) serves(from, until time.Duration) bool {
+	return r.flying(until) > 0 || r.at(until)[0] > r.at(from)[0]
 }
 
 // flying is what was in flight at a moment.

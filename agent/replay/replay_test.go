@@ -48,6 +48,94 @@ func TestPlay(t *testing.T) {
 	}
 }
 
+// The shares of the stages are taken from the grace period: with 3.5 s of them the same one lasts until 7.4 s.
+func TestStagesOfTheRecordedPod(t *testing.T) {
+	under, err := Defaults().With("grace-period=11s margin=100ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	under.Stages = 3500 * time.Millisecond
+	got := Play(stop(t, func(*timeline.Verdict) {}), under)
+	if off := got.Release - 7400*time.Millisecond; off.Abs() > 60*time.Millisecond || !got.Deadline || got.Total[1] < 10_900*time.Millisecond || got.Total[1] > 11_100*time.Millisecond {
+		t.Errorf("%+v", got)
+	}
+	p := under.policy()
+	if p.Containers[0].Stop != 2500*time.Millisecond || p.Containers[1].Stop != time.Second || Defaults().Stages != 7*time.Second {
+		t.Errorf("shares of %v and %v", p.Containers[0].Stop, p.Containers[1].Stop)
+	}
+}
+
+// What other limits than the grace period end takes no longer than the shares of the stages do; a grace period of a minute says nothing of it.
+func TestDrainMaxLeavesTheShares(t *testing.T) {
+	under, err := Defaults().With("drain-max=1s grace-period=60s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := Play(stop(t, func(v *timeline.Verdict) { v.InFlightCurve[2][0] = 12_000 }), under)
+	if !got.Deadline || got.Total[1] < got.Release+7*time.Second || got.Total[1] > got.Release+8*time.Second {
+		t.Errorf("%+v, want the shares of 7 s at the most", got)
+	}
+}
+
+// A native proxy that is told first serves on; whom the end of the app meets comes after the proxy's share.
+func TestProxyFirstMeetsWhatComesAfterItsShare(t *testing.T) {
+	under, err := Defaults().With("stop-order=proxy,app quiet-max=1s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := func(at int64) func(*timeline.Verdict) {
+		return func(v *timeline.Verdict) {
+			v.ArrivalsCurve = [][4]int64{{0, 0, 0, 3}, {at, 0, 0, 3}, {at, 1, 0, 3}, {13_400, 1, 0, 1}}
+			v.InFlightCurve = [][2]int64{{0, 0}, {13_200, 0}}
+		}
+	}
+	calm := Play(stop(t, late(13_000)), under)
+	for off, lost := range map[time.Duration]int64{time.Second: 0, 2100 * time.Millisecond: 1, 4 * time.Second: 0} {
+		got := Play(stop(t, late((calm.Release+off).Milliseconds())), under)
+		// Up to the proxy's share later what the app is in the middle of may keep it for its own share.
+		if most := got.Release + 2*time.Second + time.Second + 5*time.Second*time.Duration(count(off < 2*time.Second)); got.Total[1] < most-time.Second || got.Total[1] > most {
+			t.Errorf("a request %v after the release at %v: up to %v, want up to about %v", off, got.Release, got.Total[1], most)
+		}
+		if got.Lost != [2]int64{0, lost} {
+			t.Errorf("a request %v after the release at %v: lost %v, want up to %d", off, got.Release, got.Lost, lost)
+		}
+	}
+}
+
+func count(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func TestSlept(t *testing.T) {
+	for what, row := range map[string]struct {
+		change func(*timeline.Verdict)
+		want   Stop
+	}{
+		"nothing in flight": {func(*timeline.Verdict) {}, Stop{Release: 5 * time.Second, Total: [2]time.Duration{5 * time.Second, 5500 * time.Millisecond}, Lost: [2]int64{0, 2}}},
+		"two that take 1 s": {
+			func(v *timeline.Verdict) { v.InFlightCurve = [][2]int64{{0, 2}, {700, 1}, {1000, 0}} },
+			Stop{Release: 5 * time.Second, Total: [2]time.Duration{5 * time.Second, 6500 * time.Millisecond}, Lost: [2]int64{0, 2 + 4}},
+		},
+		"one that never ends": {
+			func(v *timeline.Verdict) { v.InFlightCurve = [][2]int64{{0, 1}}; v.Outcome = "deadline" },
+			Stop{Release: 5 * time.Second, Total: [2]time.Duration{5 * time.Second, 18_700 * time.Millisecond}, Lost: [2]int64{0, 1 + 21}, Open: true},
+		},
+	} {
+		got := Slept(stop(t, func(v *timeline.Verdict) { row.change(v); v.Phases["stopping"], v.TotalMS = 200, 13_700 }), 5*time.Second)
+		if got != row.want {
+			t.Errorf("%s: %+v, want %+v", what, got, row.want)
+		}
+	}
+	for mean, most := range map[float64]int64{0: 0, 0.5: 2, 10: 17, 100: 120, 2000: 2088} { // as tables have it
+		if got := poisson(mean); got != most {
+			t.Errorf("a count of %v on average is at most %d, want %d", mean, got, most)
+		}
+	}
+}
+
 // A stop that waited for something that no recording has does not come out as it was.
 func TestWhatCannotBeReplayed(t *testing.T) {
 	if !stop(t, func(*timeline.Verdict) {}).Replays(Defaults()) {

@@ -43,13 +43,17 @@ func adviseCommand() *cobra.Command {
 		Short: "Say from recorded stops how long the grace period should be",
 		Long: `Reads stops that were recorded, from drain-controller's ledger (http://HOST:PORT, its --api) or from agents' logs in any form that
 timeline reads, and says for each workload which terminationGracePeriodSeconds holds 99 % and 99.9 % of its stops, how sure that is, and how
-many requests a preStop hook "sleep 5", 15 or 30 would have met in flight when it was over.
+many requests a preStop hook "sleep 5", 15 or 30 would have met in flight when it was over, and between which bounds the next such stop's time
+and lost requests lie.
 
 A stop that the deadline, an operator or a death ended is right-censored: it would have taken longer, nobody knows how much. Where too many
 were, no number is given, only the least that it must be. A grace period is called sure where it holds its share with a confidence of 95 %,
 whatever the times are distributed like; with too few stops the longest that was seen is given, and how sure that is. It holds, behind the
 first hook's answer, what the agent keeps free for the stages and the margin: a stop that is answered later is cut, however soon it would end.
+A stop that --stop or --drain-max ended is counted apart: no grace period lengthens it, and what it asks of one is known.
 What a sleep would have met is read off the curve of what was in flight. It is the least: the agent had told clients to go, a sleep does not.
+The bounds take the load when the sleep is over for what it was at T0: it lasts until that is done and the containers have ended, and loses
+at the most what comes until then.
 
 Stops whose verdicts carry what came (agents that log or report arrivals_curve) are replayed through the agent's own rules under the
 settings of --try: between which bounds the next stop's time and lost requests lie, distribution-free, with the confidence that is named;
@@ -188,7 +192,9 @@ func flagged(flag string, err error) error {
 // replays are the settings to replay stops under.
 func (a *adviser) replays() (recorded advice.Try, tries []advice.Try, err error) {
 	var errs []error
-	base, err := replay.Defaults().With(a.had)
+	defaults := replay.Defaults()
+	defaults.Margin, defaults.Stages = a.margin, a.stages
+	base, err := defaults.With(a.had)
 	if err != nil {
 		errs = append(errs, flagged("--recorded", err))
 	}

@@ -296,6 +296,18 @@ func TestAdviseReplaysTheGracePeriodThatIsNamed(t *testing.T) {
 	}
 }
 
+// The agent's own shares and margin hold for replays too.
+func TestAdviseReplaysWithTheStagesOfThePods(t *testing.T) {
+	tries := []string{"--recorded=grace-period=60s", "--try=grace-period=14s"}
+	all := whatIfs(t, tries...)
+	for _, more := range []string{"--stages=2s", "--margin=7s"} {
+		got := whatIfs(t, append(tries, more)...)
+		if got["as recorded"] != all["as recorded"] || got["grace-period=14s"] == all["grace-period=14s"] {
+			t.Errorf("%s: %v, without it %v", more, got, all)
+		}
+	}
+}
+
 // However many stops there are, the newest thousand are replayed, and that is said; none where only a number is to be written.
 func TestAdviseReplaysTheNewest(t *testing.T) {
 	var log strings.Builder

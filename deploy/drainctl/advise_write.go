@@ -40,6 +40,9 @@ func writeAdvice(out io.Writer, a advice.Advice) error {
 	if a.Cut > 0 {
 		fmt.Fprintf(out, ", %d of them cut short: they needed longer than they had", a.Cut)
 	}
+	if a.Capped > 0 {
+		fmt.Fprintf(out, ", %d of those by --stop or --drain-max, which no grace period lengthens", a.Capped)
+	}
 	if a.Unknown > 0 {
 		fmt.Fprintf(out, "; %d more left no verdict, or one whose time cannot be, and are in no figure", a.Unknown)
 	}
@@ -63,7 +66,7 @@ func writeAdvice(out io.Writer, a advice.Advice) error {
 		}
 		fmt.Fprintf(t, "%s %%\t%s\t%s\n", strconv.FormatFloat(100*g.Share, 'g', 6, 64), seconds, sure)
 	}
-	fmt.Fprintln(t, "\ninstead of the agent\tstops with requests in flight when it is over\trequests, at least")
+	fmt.Fprintln(t, "\ninstead of the agent\tstops with requests in flight when it is over\trequests, at least\tseconds of the next stop\trequests that it loses\thow sure")
 	for _, s := range a.Sleep {
 		hit := "no stop has a curve"
 		if s.Stops > 0 {
@@ -72,7 +75,11 @@ func writeAdvice(out io.Writer, a advice.Advice) error {
 		if s.Unread > 0 && s.Stops > 0 {
 			hit += fmt.Sprintf(" (%d have no curve)", s.Unread)
 		}
-		fmt.Fprintf(t, "sleep %d\t%s\t%d\n", s.Seconds, hit, s.Requests)
+		next := "unknown\tunknown\t"
+		if s.Took != nil {
+			next = fmt.Sprintf("%s\t%s\t%.0f %%", s.Took.Text(1000, 1), s.Lost.Text(1, 0), 100*s.Confidence)
+		}
+		fmt.Fprintf(t, "sleep %d\t%s\t%d\t%s\n", s.Seconds, hit, s.Requests, next)
 	}
 	writeWhatIf(t, a)
 	return t.Flush()

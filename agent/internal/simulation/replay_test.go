@@ -68,10 +68,7 @@ func (l limits) hold(n int64) bool { return n >= l.Low && (l.High == nil || n <=
 // they lost and how long they took lies between its bounds in nine of ten, for each setting; the grace period that it calls sure for nine
 // of ten stops cuts no more than one of ten of others that really have it. The same for recordings that the deadline cut.
 func TestAdviceHoldsForStopsThatItHasNotSeen(t *testing.T) {
-	advise := filepath.Join(t.TempDir(), "drainctl")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", advise, "../../../deploy/drainctl").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	advise := built(t)
 	inside := map[string]*[3]int{} // of a setting: times, losses, stops
 	for _, load := range slices.Sorted(maps.Keys(loads)) {
 		said := adviceOn(t, advise, load, 60*sec)

@@ -8,6 +8,7 @@ package advice
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/replay"
@@ -23,6 +24,7 @@ type Stop struct {
 	Curve   [][2]int64 // [milliseconds, requests in flight]; nil: not recorded
 	GraceS  *int64     // nil: unknown
 	At      time.Time  // of the verdict; zero: unknown
+	Capped  bool       // by a stage's share or by drain-max, which no grace period lengthens
 
 	Recorded *replay.Recorded // nil: its verdict has not what a replay needs
 }
@@ -30,6 +32,7 @@ type Stop struct {
 // Read takes from a verdict what the ledger's row has not.
 func (s *Stop) Read(v *timeline.Verdict) {
 	s.At = v.Time
+	s.Capped = v.Outcome == "deadline" && capped(v.Reason)
 	if replay.Rising(v.InFlightCurve) {
 		s.Curve = v.InFlightCurve
 	}
@@ -37,6 +40,13 @@ func (s *Stop) Read(v *timeline.Verdict) {
 	if at, known := replay.Release(v); known {
 		s.Release = new(at.Milliseconds())
 	}
+}
+
+// capped reports whether an agent's reason for the outcome deadline names a limit of its own. The grace period is named where that was over,
+// alone or with such a limit; reasons that are not known here count as that.
+func capped(reason string) bool {
+	own := strings.Contains(reason, "did not end within its share") || strings.Contains(reason, "drain-max of")
+	return own && !strings.Contains(reason, "grace period budget is over") && !strings.Contains(reason, "SIGTERM while our hook was held")
 }
 
 // Possible is a time in milliseconds that a stop can have taken; nil where it cannot, and is as good as unknown.
@@ -47,6 +57,9 @@ func Possible(ms *int64) *int64 {
 	return ms
 }
 
+// fits reports whether what the stop asks of a grace period is known: with that it ends as it did, or as its agent's own limits have it.
+func (s *Stop) fits() bool { return s.exact() || s.Capped }
+
 // exact reports whether the stop took as long as it needed. Others were ended before: by the deadline, an operator, a death.
 func (s *Stop) exact() bool { return s.Outcome == "clean" }
 
@@ -55,6 +68,7 @@ type Advice struct {
 	Workload string   `json:"workload"`
 	Stops    int      `json:"stops"`           // with a known time
 	Cut      int      `json:"cut_short"`       // of them: right-censored, they were ended before they were done
+	Capped   int      `json:"capped"`          // of those: by a stage's share or drain-max, which no grace period lengthens
 	Unknown  int      `json:"unknown"`         // stops whose time nobody knows; they are in no figure
 	Took     Took     `json:"took_ms"`         // of the stops with a known time
 	Now      []int64  `json:"grace_periods_s"` // those that the stops had
@@ -83,7 +97,7 @@ func (b Budget) needs(s *Stop) int64 {
 // AtLeast is the grace period that the stop needs; cut: it needs more than that. One that the deadline cut needs more than it had.
 func (b Budget) AtLeast(s *Stop) (need time.Duration, cut bool) {
 	need = time.Duration(b.needs(s)) * time.Millisecond
-	if s.exact() {
+	if s.fits() {
 		return need, false
 	}
 	if s.Outcome == "deadline" && s.GraceS != nil {
@@ -122,6 +136,10 @@ type Sleep struct {
 	Low      float64 `json:"low"`      // of the share of stops that are hit: 95 % interval
 	High     float64 `json:"high"`     //
 	Requests int64   `json:"requests"` // in flight at those moments, all added up
+
+	Took       *Range  `json:"total_ms"`      // of the next stop, with the confidence; null: no stop tells what came
+	Lost       *Range  `json:"requests_lost"` // by it
+	Confidence float64 `json:"confidence"`
 }
 
 // Of computes the advice.
@@ -138,6 +156,9 @@ func Of(workload string, stops []Stop, budget Budget, shares []float64, sleeps [
 			a.Unknown++
 		case s.exact():
 			exact, fits = append(exact, *s.TotalMS), append(fits, budget.needs(s))
+		case s.Capped:
+			a.Capped++
+			cut, fits = append(cut, *s.TotalMS), append(fits, budget.needs(s))
 		default:
 			cut, short = append(cut, *s.TotalMS), append(short, budget.needs(s))
 		}
@@ -234,6 +255,12 @@ func sleep(stops []Stop, seconds int64) Sleep {
 		}
 	}
 	s.Low, s.High = interval(s.Hit, s.Stops)
+	if took, lost := slept(stops, time.Duration(seconds)*time.Second); len(took) > 0 {
+		var ranges [2]Range
+		ranges[0], s.Confidence = next(took)
+		ranges[1], _ = next(lost)
+		s.Took, s.Lost = &ranges[0], &ranges[1]
+	}
 	return s
 }
 

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/drain-agent/drain-agent/agent/timeline"
 )
 
 func clean(ms int64, curve ...[2]int64) Stop {
@@ -42,6 +44,37 @@ func TestHowSureAGraceIs(t *testing.T) {
 		g := Of("w", stops, Budget{Margin: 2 * time.Second}, []float64{0.99}, nil).Grace[0]
 		if row.seconds == 0 != (g.Seconds == nil) || g.Seconds != nil && *g.Seconds != row.seconds || g.Sure != row.sure || math.Abs(g.Confidence-row.confidence) > 0.0006 || g.Needs != 299 {
 			t.Errorf("%d stops, %d cut short: %+v %v", row.n, row.cut, g, g.Seconds)
+		}
+	}
+}
+
+// What a stop that an agent's own limit ended asks of a grace period is known: no longer one would have helped it. Others are longer than any.
+func TestStopsThatNoGracePeriodLengthens(t *testing.T) {
+	for reason, known := range map[string]bool{
+		"app did not end within its share of 5s; zero held for the settle time of 200ms": true,
+		"drain-max of 1s is over": true,
+		"app did not end within its share of 5s; grace period budget is over at 3s":                                                                false,
+		"app did not end within its share of 5s; SIGTERM while our hook was held: grace was 4s, configured 30s":                                    false,
+		"the agent's loop did not answer in time; the watchdog answered every hook":                                                                false,
+		"app did not end within its share of 5s, in a stop that was begun anew because a hook was called again; grace period budget is over at 3s": false,
+	} {
+		var last Stop
+		last.Outcome, last.TotalMS, last.GraceS = "deadline", new(int64(8000)), new(int64(60))
+		last.Read(&timeline.Verdict{Outcome: "deadline", Reason: reason, TotalMS: 8000, Phases: map[string]int64{"draining": 3000, "stopping": 5000}})
+		stops := []Stop{last}
+		for range 298 {
+			stops = append(stops, clean(2000))
+		}
+		b := Budget{Margin: 2 * time.Second, Stages: 7 * time.Second}
+		a := Of("w", stops, b, []float64{0.99}, nil)
+		if got := a.Grace[0].Seconds != nil && *a.Grace[0].Seconds == 12; got != known || a.Cut != 1 || (a.Capped == 1) != known {
+			t.Errorf("%s: %+v %v, %d of %d by the agent's own limits", reason, a.Grace[0], a.Grace[0].Seconds, a.Capped, a.Cut)
+		}
+		if need, cut := b.AtLeast(&last); cut == known || known && need != 12*time.Second || !known && need != time.Minute {
+			t.Errorf("%s: needs %v, cut %v", reason, need, cut)
+		}
+		if a.Took.P99 == nil { // how long it would have taken nobody knows in either case; 298 of 299 are shorter
+			t.Errorf("%s: %+v", reason, a.Took)
 		}
 	}
 }
@@ -101,6 +134,9 @@ func TestSleepMeetsWhatIsInFlight(t *testing.T) {
 	}, Budget{}, nil, []int64{0, 5, 30})
 	want := []Sleep{{Seconds: 0, Stops: 3, Unread: 1, Hit: 3, Requests: 20}, {Seconds: 5, Stops: 3, Unread: 1, Hit: 2, Requests: 7}, {Seconds: 30, Stops: 3, Unread: 1, Hit: 1, Requests: 2}}
 	for i, s := range a.Sleep {
+		if s.Took != nil || s.Lost != nil {
+			t.Errorf("of stops that tell nothing of what came: %+v, %+v", s.Took, s.Lost)
+		}
 		low, high := s.Low, s.High
 		if s.Low, s.High = 0, 0; s != want[i] {
 			t.Errorf("%+v, want %+v", s, want[i])

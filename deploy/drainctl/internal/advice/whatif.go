@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/drain-agent/drain-agent/agent/replay"
 )
@@ -108,6 +109,22 @@ func whatIf(stops []*Stop, try Try) WhatIf {
 	w.Lost, _ = next(lost)
 	w.Per100 = perHundred(lost)
 	return w
+}
+
+// slept are the stops as they would have been with a sleep instead of the agent.
+func slept(stops []Stop, sleep time.Duration) (took, lost []bounds) {
+	for i := range stops {
+		if stops[i].Recorded == nil {
+			continue
+		}
+		played := replay.Slept(stops[i].Recorded, sleep)
+		t, l := bounds{played.Total[0].Milliseconds(), played.Total[1].Milliseconds()}, bounds(played.Lost)
+		if played.Open {
+			t[1], l[1] = math.MaxInt64, math.MaxInt64
+		}
+		took, lost = append(took, t), append(lost, l)
+	}
+	return took, lost
 }
 
 // next is where the next stop lies: between two places in the order of those that were seen, whatever they are distributed like. It holds
