@@ -21,8 +21,9 @@ import (
 // prices are what each kind of question costs an Envoy's main thread.
 type prices struct {
 	whole, narrow, stats, dump time.Duration
-	hidden                     bool // the counters of changes too
-	others                     int  // clusters that count, more than a filter can name
+	hidden                     bool          // the counters of changes too
+	others                     int           // clusters that count, more than a filter can name
+	loads                      time.Duration // so long it answers nobody at first; the stop begins right after it, otherwise after a minute
 }
 
 // large is an Envoy with very many clusters, in virtual time: one thread answers one question after the other, each at its price.
@@ -140,7 +141,13 @@ func (l *large) stop(t *testing.T, traffic func()) (out outcome) {
 		agent := conductor.New(conductor.Config{Policy: c.policy, World: world, Recorder: recorder, Metrics: server.NewMetrics(metricsOptions(c)), Poll: c.flags.Poll.v})
 		var work sync.WaitGroup
 		work.Go(func() { agent.Run(t.Context()) })
-		<-time.After(67 * time.Second)
+		if l.loads > 0 {
+			l.thread <- struct{}{}
+			<-time.After(l.loads)
+			<-l.thread
+		} else {
+			<-time.After(67 * time.Second)
+		}
 		began := time.Now()
 		l.mu.Lock()
 		l.busy, l.conns = 0, 1
@@ -254,6 +261,28 @@ func TestLargeEnvoyIsLetGoInTime(t *testing.T) {
 					t.Errorf("Envoy was busy for %v of %v, want %v at most", out.busy, out.held, most)
 				}
 			})
+		}
+	}
+}
+
+// An Envoy that is loading its configuration answers late whatever it is asked: that is no price, and a stop right after it is as short as later.
+func TestLargeEnvoyThatHasJustStartedIsLetGoInTime(t *testing.T) {
+	const ms = time.Millisecond
+	for name, cost := range map[string]prices{
+		"sidecar": {whole: 156 * ms, narrow: 5 * ms, stats: 20 * ms, dump: 20 * ms},
+		"gateway": {whole: 156 * ms, narrow: 5 * ms, stats: 20 * ms, dump: 20 * ms, others: 300},
+	} {
+		for loads := 500 * ms; loads < 25*time.Second; loads *= 2 {
+			for _, took := range []time.Duration{0, 4 * time.Second, 10 * time.Second} {
+				t.Run(fmt.Sprintf("%s/loads for %v, a request of %v", name, loads, took), func(t *testing.T) {
+					cost.loads = loads
+					l := &large{prices: cost}
+					out := l.stop(t, func() { l.request(took) })
+					if most := max(took, 1500*ms) + time.Second + 2*cost.whole; out.verdict.Outcome != "clean" || out.held > most {
+						t.Errorf("%s after %v, want clean after %v at most\n%s", out.verdict.Outcome, out.held, most, out.timeline)
+					}
+				})
+			}
 		}
 	}
 }

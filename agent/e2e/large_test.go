@@ -16,15 +16,25 @@ import (
 )
 
 // An Envoy with very many clusters, http statistics hidden as Istio hides them: its answers are expensive, and no stop meets its
-// deadline because of them. LARGE_CLUSTERS=5000 LARGE_MB=100 is the long form: so many clusters, so much configuration in all. LARGE_MS is how
+// deadline because of them: a sidecar, whose pod only some of them concern, and a gateway, where every one counts. LARGE_CLUSTERS=5000 LARGE_MB=100 is the long form: so many clusters, so much configuration in all. LARGE_MS is how
 // long the request takes that the stop waits for: the first answer of each kind costs the same in a short stop and in a long one.
 func TestLargeConfiguration(t *testing.T) {
 	t.Parallel()
+	for name, egress := range map[string]bool{"sidecar": true, "gateway": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stopLarge(t, egress)
+		})
+	}
+}
+
+func stopLarge(t *testing.T, egress bool) {
 	clusters, size := fromEnvironment(t, "LARGE_CLUSTERS", 500), fromEnvironment(t, "LARGE_MB", 2)<<20
 	request := fromEnvironment(t, "LARGE_MS", 4000)
 	s := setup{grace: int64(request/1000) + 26}
+	s.envoy.Outbound = egress
 	s.envoy.HideStats = true
-	s.bootstrap = func(text string) string { return enlarge(t, text, clusters, size/clusters) }
+	s.bootstrap = func(text string) map[string]string { return enlarge(t, text, clusters, size/clusters) }
 	s.manifest = func(p *corev1.Pod) {
 		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 			for i := range list {
@@ -68,30 +78,36 @@ func fromEnvironment(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// enlarge adds clusters that carry no traffic, each with so many bytes of metadata, and returns the configuration as JSON.
-func enlarge(t *testing.T, bootstrap string, clusters, padding int) string {
+// enlarge adds clusters that carry no traffic, each with so many bytes of metadata, as a control plane does. It returns the files.
+func enlarge(t *testing.T, bootstrap string, clusters, padding int) map[string]string {
 	t.Helper()
 	var config map[string]any
 	if err := yaml.Unmarshal([]byte(bootstrap), &config); err != nil {
 		t.Fatal(err)
 	}
-	static := config["static_resources"].(map[string]any)
-	all := static["clusters"].([]any)
+	config["dynamic_resources"] = map[string]any{"cds_config": map[string]any{
+		"resource_api_version": "V3", "path_config_source": map[string]any{"path": "/etc/envoy/clusters.json"},
+	}}
+	var all []any
 	pad := strings.Repeat("x", padding)
 	for i := range clusters {
 		name := fmt.Sprintf("outbound|80||service-%d.namespace.svc.cluster.local", i)
 		at := map[string]any{"socket_address": map[string]any{"address": fmt.Sprintf("10.%d.%d.1", i>>8, i&255), "port_value": 80}}
 		all = append(all, map[string]any{
-			"name": name, "type": "STATIC", "connect_timeout": "1s", "metadata": map[string]any{"filter_metadata": map[string]any{"pad": map[string]any{"pad": pad}}},
+			"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+			"name":  name, "type": "STATIC", "connect_timeout": "1s", "metadata": map[string]any{"filter_metadata": map[string]any{"pad": map[string]any{"pad": pad}}},
 			"load_assignment": map[string]any{"cluster_name": name, "endpoints": []any{map[string]any{"lb_endpoints": []any{map[string]any{"endpoint": map[string]any{"address": at}}}}}},
 		})
 	}
-	static["clusters"] = all
-	text, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
+	files := map[string]string{}
+	for name, content := range map[string]any{"envoy.json": config, "clusters.json": map[string]any{"resources": all}} {
+		text, err := json.Marshal(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(text)
 	}
-	return string(text)
+	return files
 }
 
 // mainThread is how long the first thread of a container's process has been on a CPU.

@@ -95,7 +95,7 @@ type setup struct {
 	uds      bool // Envoy's admin on a Unix socket that the test can reach too
 	manifest func(*corev1.Pod)
 
-	bootstrap func(string) string // what becomes of Envoy's configuration; its file is envoy.json then
+	bootstrap func(string) map[string]string // what becomes of Envoy's configuration: its files, of which envoy.json is the first
 }
 
 // under is a pod under test.
@@ -148,9 +148,9 @@ func start(t *testing.T, s setup) *under {
 	if istio {
 		bootstrap = s.becomeIstio(t, manifest, envoy)
 	}
-	file := "envoy.yaml"
+	files := map[string]string{"envoy.yaml": bootstrap}
 	if s.bootstrap != nil {
-		file, bootstrap = "envoy.json", s.bootstrap(bootstrap)
+		files = s.bootstrap(bootstrap)
 	}
 	dir, err := os.MkdirTemp("", "pod") //nolint:usetesting // short: a Unix socket's path has 107 bytes
 	if err != nil {
@@ -162,7 +162,7 @@ func start(t *testing.T, s setup) *under {
 	}
 	p, err := pod.Start(t.Context(), manifest, pod.Options{
 		Images:     map[string]string{"envoy": envoy, "agent": binaries.agent, "app": binaries.app, "fake": os.Args[0]},
-		ConfigMaps: map[string]map[string]string{"envoy": {file: bootstrap}},
+		ConfigMaps: map[string]map[string]string{"envoy": files},
 		BackOff:    time.Second,
 		Dir:        dir,
 	})

@@ -54,7 +54,7 @@ static_resources:
 		t.Fatal(err)
 	}
 	return setup{
-		bootstrap: func(string) string { return string(config) },
+		bootstrap: func(string) map[string]string { return map[string]string{"envoy.json": string(config)} },
 		manifest:  func(p *corev1.Pod) { containerOf(p, "proxy").Args[1] = "/etc/envoy/envoy.json" },
 	}
 }

@@ -118,11 +118,13 @@ func (w *whole) ahead(now, since time.Time) bool {
 }
 
 // spent books an answer; what was not spent since readings became frequent, which is when a stop begins, may be spent later in it, and an
-// answer in a pod that serves costs a stop nothing. An answer is believed twofold of the one before at most: an Envoy that stood still for
-// seconds answers late once, and would not be asked for minutes.
+// answer in a pod that serves costs a stop nothing. An answer is believed twofold of the one before at most, and the first one little: an
+// Envoy that stood still for seconds, or is just loading its configuration, answers late once, and would not be asked for minutes.
 func (w *whole) spent(took time.Duration, frequent time.Time) {
 	if w.took > 0 {
 		took = min(took, 2*w.took)
+	} else {
+		took = min(took, unprovenWhole)
 	}
 	if w.took = took; w.idle {
 		return
@@ -187,7 +189,7 @@ func (r *reading) readWhole() (drain.Count, error) {
 		w.at, w.moved = w.begun, w.before
 	}
 	if err != nil { // what failed soon is no cheaper for that
-		took, w.idle = max(took, w.took), false
+		took, w.idle = max(took, w.took), w.idle && !w.known
 	}
 	w.spent(took, r.c.frequent)
 	r.out.Took, r.out.Spared = r.out.Took+took, r.out.Spared+took // due spaces it

@@ -7,14 +7,15 @@ import (
 )
 
 const (
-	share20   = 20                     // whoever answers spends at most 1/20 of its time on us
-	tooDear   = time.Second / share20  // what costs more cannot be read once a second
-	retryDear = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share20 × its cost
-	statsPace = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
-	statsFree = 4 * time.Second        // what was not spent in that long may be spent at once: a drain begins with questions
-	unproven  = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most; so little hardly costs anything
-	lookPace  = time.Second            // how often the configuration is read at most
-	lookEvery = 5 * time.Second        // how often it is read at least while readings are frequent
+	share20       = 20                     // whoever answers spends at most 1/20 of its time on us
+	tooDear       = time.Second / share20  // what costs more cannot be read once a second
+	retryDear     = 10 * time.Second       // a demoted rung is tried again after this long, or after 2 × share20 × its cost
+	statsPace     = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
+	statsFree     = 4 * time.Second        // what was not spent in that long may be spent at once: a drain begins with questions
+	unproven      = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most; so little hardly costs anything
+	unprovenWhole = 250 * time.Millisecond // and a first answer of /clusters
+	lookPace      = time.Second            // how often the configuration is read at most
+	lookEvery     = 5 * time.Second        // how often it is read at least while readings are frequent
 
 	lookPatience = 250 * time.Millisecond // how long a reading waits for a look at the configuration
 	wholeEvery   = 2 * time.Second        // how often /clusters is read without a filter at least
