@@ -36,15 +36,20 @@ func (w *Watch) takenBack(p *Pod, d *Decision) {
 		w.earlier = 0 // nothing came after it: it was none
 		return
 	}
+	var borne uint8
 	for i, verdict := range worse {
 		if w.stopAt != 0 && (!w.zeroStop || w.late|w.unsaid != 0) && w.bears(p, d, verdict) {
-			if w.earlyT0 = w.t0; w.earlier != 0 {
-				continue
-			}
-			if w.earlier = 1 << i; w.zeroStop && w.late == 0 {
-				w.earlier |= unsure
-			}
+			borne |= 1 << i
 		}
+	}
+	if borne == 0 {
+		return
+	}
+	if w.earlyT0 = w.t0; w.earlier != 0 {
+		return
+	}
+	if w.earlier = borne; w.zeroStop && w.late == 0 {
+		w.earlier |= unsure
 	}
 }
 

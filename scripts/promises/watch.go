@@ -355,6 +355,8 @@ func (w *Watch) take(p *Pod, d *Decision) {
 				h.answered, h.open = w.now, w.stillOpen(h)
 				if h.live != Gone {
 					h.letGoAt = w.now
+				} else if h.goneSince == w.now { // in one millisecond of a log
+					h.answered++
 				}
 			}
 			h.held, h.released = false, true
@@ -395,7 +397,7 @@ func (w *Watch) enter(p *Pod, d *Decision) {
 		w.began = w.now
 	}
 	if d.To == Stopping {
-		w.stopAt, w.zeroStop = w.now, d.From == Settling && settledZero(w, p, d, Stranger)
+		w.stopAt, w.zeroStop = w.now, d.From == Settling && !w.finish && settledZero(w, p, d, Stranger)
 	}
 	if d.To == Serving || d.To == Maintenance {
 		if d.From.terminating() {

@@ -69,10 +69,10 @@ func (p *pod) planFaults() {
 			go func() {
 				select {
 				case <-time.After(at):
-				case <-p.exited:
+				case <-p.agent().exited:
 					return
 				}
-				if _, err := p.c.Operate("finish", "test"); err == nil {
+				if _, err := p.agent().Operate("finish", "test"); err == nil {
 					p.with(func() { p.finishedAt = cmp.Or(p.finishedAt, p.now) })
 				}
 			}()
@@ -89,8 +89,8 @@ func (p *pod) callAgain(answered string) {
 		go func() {
 			select {
 			case <-time.After(f.Takes):
-				p.c.Hook(context.Background(), p.first(), false)
-			case <-p.exited:
+				p.agent().Hook(context.Background(), p.first(), false)
+			case <-p.agent().exited:
 			}
 		}()
 	}

@@ -27,6 +27,7 @@ type scenario struct {
 	AppExits              time.Duration
 	Gradual               time.Duration
 	HooksLate             time.Duration // of the containers that are not the agent
+	Carried               bool          // the hooks of the others come through the proxy's container, as Istio's agent carries them
 	Sleep                 time.Duration // observe mode: today's hook of the app
 	Before                string
 	Clients               []clientSpec
@@ -72,6 +73,7 @@ func random(seed uint64) scenario {
 	case classic:
 		sc.HooksLate = d.between(0, 300*ms)
 	}
+	sc.Carried = sc.Shape == outlives && newDice(seed, "carried", 0).chance(0.4)
 	if d.chance(0.2) {
 		sc.Before = pick(d, "restart", "strangers", "maintenance")
 		sc.Warm = sc.Grace + 90*sec
@@ -89,6 +91,7 @@ func random(seed uint64) scenario {
 	if wish := newDice(seed, "wish", 0); sc.Before == "maintenance" && wish.chance(0.5) {
 		sc.Before = "wish"
 	}
+	sc.unusual()
 	for range d.IntN(4) {
 		sc.Clients = append(sc.Clients, randomClient(d))
 	}
@@ -98,6 +101,30 @@ func random(seed uint64) scenario {
 		}
 	}
 	return sc
+}
+
+// unusual adds what seldom comes and has broken the agent before, each with dice of its own.
+func (sc *scenario) unusual() {
+	if late := newDice(sc.Seed, "before", 0); sc.Before == "" && late.chance(0.06) {
+		sc.Before, sc.Warm = pick(late, "strangers again", "agent killed"), sc.Grace+90*sec
+	}
+	if page := newDice(sc.Seed, "slow page", 0); sc.Before == "restart" && page.chance(0.4) {
+		f := always("app slow")
+		f.Takes = page.between(1100*ms, 4*sec)
+		sc.Faults = append(sc.Faults, f)
+	}
+	if check := newDice(sc.Seed, "check", 0); check.chance(0.1) {
+		sc.Clients = append(sc.Clients, clientSpec{Kind: "check", Every: pick(check, sec, 2*sec, 5*sec, 10*sec)})
+	}
+	if death := newDice(sc.Seed, "early death", 0); (sc.Shape == native || sc.Shape == outlives) && death.chance(0.04) { // kubelet does not know yet, and calls its hook
+		sc.Faults = append(sc.Faults, fault{Kind: pick(death, "app dies", "proxy dies"), From: death.between(-200*ms, 60*ms)})
+	}
+	if death := newDice(sc.Seed, "carrier", 0); sc.Carried && death.chance(0.4) {
+		sc.Faults = append(sc.Faults, fault{Kind: "proxy dies", From: death.between(200*ms, 8*sec)})
+	}
+	if end := newDice(sc.Seed, "finish again", 0); sc.fault("called again") && !sc.Token && end.chance(0.3) {
+		sc.Faults = append(sc.Faults, fault{Kind: "operator finishes", From: end.between(100*ms, sc.Propagation+sec)})
+	}
 }
 
 // kubeProxy is how long new connections still come: the endpoint is not ready after 0.01 to 0.17 s, the node's rules follow 0.9 to 1.06 s later (measured).
@@ -194,6 +221,8 @@ func (sc *scenario) drop(part string) bool {
 		sc.HooksLate = 0
 	case part == "handover" && sc.Handover:
 		sc.Handover = false
+	case part == "carried" && sc.Carried:
+		sc.Carried = false
 	default:
 		return false
 	}
@@ -202,7 +231,7 @@ func (sc *scenario) drop(part string) bool {
 
 // parts are all that may be left out.
 func (sc *scenario) parts() []string {
-	parts := []string{"before", "life", "late", "handover"}
+	parts := []string{"before", "life", "late", "handover", "carried"}
 	for i := range sc.Faults {
 		parts = append(parts, fmt.Sprint("fault", i))
 	}

@@ -105,8 +105,8 @@ func (s *sum) add(p *pod) {
 	for _, r := range p.lost {
 		why := p.excuse()
 		switch {
-		case r.cutBy == "fault":
-			why = "fault"
+		case r.cutBy == "fault", r.cutBy == "restart":
+			why = r.cutBy
 		case why == "" && r.fresh:
 			why = "balancer late"
 		case why == "":
