@@ -64,6 +64,8 @@ func (s *State) settling(p *Policy, d *Decision) {
 	why, still := s.done(p, 0)
 	fresh, settled := s.done(p, s.Since)
 	switch {
+	case !still && why.Code == RequestAwaited: // nothing has come yet: zero goes on, and is not proved anew
+		d.Waiting = why
 	case !still:
 		s.enter(Draining, why, d)
 	case s.Now < s.Since+p.Settle:

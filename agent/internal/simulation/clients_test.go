@@ -42,8 +42,10 @@ func (p *pod) startClients() {
 		p.clients = append(p.clients, c)
 		switch spec.Kind {
 		case "": // left out
-		case fresh, knock, check:
+		case fresh, knock:
 			p.after(c.pause(), func() { p.comeFresh(c) })
+		case check:
+			p.after(c.dice.between(0, spec.Every), func() { p.comeFresh(c) })
 		default:
 			phase := c.dice.between(0, spec.Every)
 			for range spec.Conns {

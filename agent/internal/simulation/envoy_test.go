@@ -30,6 +30,10 @@ type envoy struct {
 	gradual   time.Duration // window of a gradual strategy; 0: immediate
 }
 
+func newEnvoy(gradual time.Duration) envoy {
+	return envoy{up: true, gone: make(chan struct{}), conns: map[*conn]bool{}, active: map[*request]bool{}, gradual: gradual}
+}
+
 // conn is one connection of a client.
 type conn struct {
 	client *client

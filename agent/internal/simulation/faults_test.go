@@ -104,6 +104,7 @@ func (p *pod) checkAct(a drain.Actions) {
 	switch {
 	case p.sc.Observe:
 		p.breaks("observe mode did " + a.String())
+	case a == drain.Quit && p.sc.Job && !p.app.up: // its end is the proof
 	case a == drain.DrainInbound && !proved, a&(drain.HandOver|drain.Quit) != 0 && !proved && !leaving:
 		p.breaks(a.String() + " without anything that cannot be forged")
 	}

@@ -36,13 +36,16 @@ var kinds = map[string]func(sc *scenario) bool{ //nolint:gochecknoglobals // a t
 	},
 	"wish taken back": func(sc *scenario) bool { return sc.Before == "wish" && !sc.Observe },
 	"TCP checks": func(sc *scenario) bool {
-		return sc.unused() && sc.checked() && sc.QuietMax > 4*sec && sc.Propagation < 5*sec && len(sc.Faults) == 0 && sc.Before == ""
+		return sc.unused() && sc.checked() && !sc.Observe && sc.QuietMax > 4*sec && sc.Propagation < 5*sec && len(sc.Faults) == 0 && sc.Before == ""
 	},
-	"restart, page slow": func(sc *scenario) bool { return sc.Before == "restart" && len(sc.Faults) > 0 && sc.Faults[0].Takes > 1100*ms && !sc.Observe },
-	"strangers again":    func(sc *scenario) bool { return sc.Before == "strangers again" && !sc.Observe && len(sc.Faults) == 0 },
-	"agent killed":       func(sc *scenario) bool { return sc.Before == "agent killed" && !sc.Observe && !sc.DrainCloses },
+	"restart, page slow": func(sc *scenario) bool {
+		return sc.Before == "restart" && len(sc.Faults) > 0 && sc.Faults[0].Takes > 1100*ms && !sc.Observe
+	},
+	"strangers again": func(sc *scenario) bool { return sc.Before == "strangers again" && !sc.Observe && len(sc.Faults) == 0 },
+	"job":             func(sc *scenario) bool { return sc.Job },
+	"agent killed":    func(sc *scenario) bool { return sc.Before == "agent killed" && !sc.Observe && !sc.DrainCloses },
 	"finished, again": func(sc *scenario) bool {
-		return sc.fault("called again") && sc.fault("operator finishes") && len(sc.Faults) == 2 && !sc.Token && sc.Shape == native && sc.Faults[0].Takes < 100*ms && !sc.AppDrain
+		return sc.fault("called again") && sc.fault("operator finishes") && !sc.Token && sc.Shape != hookless && sc.AppManner == atOnce && sc.Faults[0].Takes < sc.AppExits-20*ms && !sc.AppDrain && !sc.ProxyFirst && !sc.Observe
 	},
 	"dies early": func(sc *scenario) bool {
 		return len(sc.Faults) == 1 && (sc.fault("app dies") || sc.fault("proxy dies")) && sc.Faults[0].From < 0 && !sc.AppDrain && !sc.Observe
@@ -65,7 +68,13 @@ func (sc *scenario) unused() bool {
 
 // checked reports whether kubelet looks at Envoy's port often.
 func (sc *scenario) checked() bool {
-	return slices.ContainsFunc(sc.Clients, func(c clientSpec) bool { return c.Kind == check && c.Every <= 2*sec })
+	n := 0
+	for _, c := range sc.Clients {
+		if c.Kind == check && c.Every <= sec {
+			n++
+		}
+	}
+	return n > 1
 }
 
 func (sc *scenario) busy(kind string) bool {

@@ -29,6 +29,7 @@ type pod struct {
 	process *process // of the agent
 	engine
 	envoy   envoy
+	envoys  int // so many were started again
 	app     app
 	clients []*client
 	sending map[*request]bool
@@ -52,6 +53,7 @@ type result struct {
 	signal     time.Duration // the agent's SIGTERM
 	hardAt     time.Duration // when kubelet's grace was over
 	answered   map[string]time.Duration
+	quitAt     time.Duration   // when the agent told Envoy to quit
 	severed    map[string]bool // hooks that ended for kubelet because their carrier did
 	endedAt    map[string]time.Duration
 	looks      map[string]time.Duration // when what was last known of a source was true
@@ -94,7 +96,7 @@ func newPod(sc scenario, journal string) *pod {
 	return &pod{
 		sc: sc, policy: sc.policy(), began: time.Now(), journal: journal,
 		sending: map[*request]bool{}, chance: newDice(sc.Seed, "envoy", 0),
-		envoy:  envoy{up: true, gone: make(chan struct{}), conns: map[*conn]bool{}, active: map[*request]bool{}, gradual: sc.Gradual},
+		envoy:  newEnvoy(sc.Gradual),
 		app:    app{up: true, listens: true, active: map[*request]bool{}, manner: sc.AppManner, exitsAfter: sc.AppExits},
 		result: result{answered: map[string]time.Duration{}, endedAt: map[string]time.Duration{}, severed: map[string]bool{}, looks: map[string]time.Duration{}},
 	}
@@ -122,6 +124,10 @@ func (p *pod) run() {
 	})
 	p.before(ctx)
 	<-time.After(p.sc.Warm - time.Since(p.began))
+	if p.sc.Job {
+		p.job(ctx)
+		return
+	}
 	p.kubelet(ctx)
 	<-p.agent().exited
 }
@@ -253,7 +259,7 @@ func (p *pod) describe(ctx context.Context) (conductor.Description, error) {
 	up := false
 	p.with(func() {
 		up = p.envoy.up
-		d = conductor.Description{Epoch: "model", Text: "model", Facts: drain.ProxyFacts{
+		d = conductor.Description{Epoch: fmt.Sprint("envoy ", p.envoys), Text: "model", Facts: drain.ProxyFacts{
 			Known: true, Directed: true, Requests: true, Uptime: p.now.Truncate(time.Second),
 			Gradual: p.sc.Gradual > 0, DrainTime: p.sc.Gradual, Handover: p.sc.Handover,
 		}}
@@ -300,6 +306,7 @@ func (p *pod) carryOut(a drain.Actions) {
 	case drain.TellApp:
 		p.app.portClosed = p.sc.DrainCloses
 	case drain.Quit:
+		p.quitAt = p.now
 		p.endEnvoy("agent")
 	}
 }

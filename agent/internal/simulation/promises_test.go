@@ -89,6 +89,10 @@ func (p *pod) judge() []string {
 	for _, why := range fromlog.Broken(p.logged(), p.log.String()) {
 		say("from the log: %s", why)
 	}
+	if p.sc.Job {
+		p.judgeJob(say)
+		return broken
+	}
 	p.judgeHooks(say)
 	p.judgeVerdict(say)
 	if p.sc.Observe {
@@ -160,7 +164,7 @@ func (p *pod) judgeVerdict(say sayer) {
 		say("the verdict is %s although it was not that one that died (%s)", v.Outcome, v.Reason)
 	case v.Outcome == "clean" && p.diedUnseen() != "":
 		say("the verdict is clean although %s had died", p.diedUnseen())
-	case excuse == "operator" && v.Outcome == "clean" && (waited || p.atRelease.at < p.t0+p.sc.Propagation):
+	case excuse == "operator" && !p.finishedFirst() && v.Outcome == "clean" && (waited || p.atRelease.at < p.t0+p.sc.Propagation):
 		say("the verdict is clean although an operator ended the wait")
 	case (excuse == "budget" || excuse == "grace") && waited && v.Outcome == "clean":
 		say("the verdict is clean although time was up and %d requests were in flight", len(p.atRelease.active))
@@ -254,12 +258,16 @@ func (p *pod) judgeSpeed(say sayer) {
 	if len(p.sc.Faults) > 0 || p.excuse() == "grace" || p.sc.Before != "" {
 		return
 	}
+	within := max(p.sc.Propagation, p.sc.HooksLate) + 700*ms
 	for _, c := range p.sc.Clients {
-		if c.Kind != "" && c.Kind != knock && c.Kind != check && (c.Kind != pooled || c.Every > 0) {
+		switch {
+		case c.Kind == check:
+			within += 250 * ms // half of --quiet-min: its request may be on its way
+		case c.Kind != "" && c.Kind != knock && (c.Kind != pooled || c.Every > 0):
 			return
 		}
 	}
-	if held := p.atRelease.at - p.t0; held > p.sc.Propagation+700*ms+p.sc.HooksLate {
+	if held := p.atRelease.at - p.t0; held > within {
 		say("a pod without requests held its first hook for %v", held)
 	}
 }

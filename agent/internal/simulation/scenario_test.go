@@ -21,6 +21,7 @@ type scenario struct {
 	Propagation, QuietMax time.Duration
 	Routed                time.Duration // the balancer sends new connections for so long after the deletion
 	ProxyFirst, Observe   bool
+	Job                   bool // its app ends by itself; nobody deletes it
 	Token, Handover       bool
 	AppDrain, DrainCloses bool // the app has a drain URL; it closes its port when that is called
 	AppManner             string
@@ -95,10 +96,16 @@ func random(seed uint64) scenario {
 	for range d.IntN(4) {
 		sc.Clients = append(sc.Clients, randomClient(d))
 	}
+	if idle := newDice(seed, "idle", 0); idle.chance(0.3) && sc.checked() { // an idle pod shows best what only checks cost
+		sc.Clients = slices.DeleteFunc(sc.Clients, func(c clientSpec) bool { return c.Kind != check })
+	}
 	if d.chance(0.5) {
 		for range 1 + d.IntN(2) {
 			sc.Faults = append(sc.Faults, randomFault(d, &sc))
 		}
+	}
+	if newDice(seed, "job", 0).chance(0.02) {
+		sc.asJob()
 	}
 	return sc
 }
@@ -113,8 +120,11 @@ func (sc *scenario) unusual() {
 		f.Takes = page.between(1100*ms, 4*sec)
 		sc.Faults = append(sc.Faults, f)
 	}
-	if check := newDice(sc.Seed, "check", 0); check.chance(0.1) {
-		sc.Clients = append(sc.Clients, clientSpec{Kind: "check", Every: pick(check, sec, 2*sec, 5*sec, 10*sec)})
+	if probe := newDice(sc.Seed, "check", 0); probe.chance(0.1) {
+		every := pick(probe, sec, sec, 5*sec, 10*sec)
+		for range 1 + probe.IntN(2) { // readiness alone, or liveness too
+			sc.Clients = append(sc.Clients, clientSpec{Kind: check, Every: every})
+		}
 	}
 	if death := newDice(sc.Seed, "early death", 0); (sc.Shape == native || sc.Shape == outlives) && death.chance(0.04) { // kubelet does not know yet, and calls its hook
 		sc.Faults = append(sc.Faults, fault{Kind: pick(death, "app dies", "proxy dies"), From: death.between(-200*ms, 60*ms)})
@@ -122,7 +132,7 @@ func (sc *scenario) unusual() {
 	if death := newDice(sc.Seed, "carrier", 0); sc.Carried && death.chance(0.4) {
 		sc.Faults = append(sc.Faults, fault{Kind: "proxy dies", From: death.between(200*ms, 8*sec)})
 	}
-	if end := newDice(sc.Seed, "finish again", 0); sc.fault("called again") && !sc.Token && end.chance(0.3) {
+	if end := newDice(sc.Seed, "finish again", 0); sc.fault("called again") && !sc.Token && end.chance(0.5) {
 		sc.Faults = append(sc.Faults, fault{Kind: "operator finishes", From: end.between(100*ms, sc.Propagation+sec)})
 	}
 }
@@ -178,7 +188,7 @@ func randomFault(d dice, sc *scenario) fault {
 func (sc *scenario) policy() drain.Policy {
 	p := drain.Defaults()
 	p.Grace, p.Propagation, p.QuietMax = sc.Grace, sc.Propagation, sc.QuietMax
-	p.Observe, p.AppDrain = sc.Observe, sc.AppDrain
+	p.Observe, p.AppDrain, p.ExitWith = sc.Observe, sc.AppDrain, sc.exitWith()
 	p.AcceptLoss = cmp.Or(sc.AcceptLoss, p.AcceptLoss)
 	p.Containers = slices.Clone(p.Containers)
 	p.Containers[0].Sleep = sc.Sleep

@@ -32,7 +32,7 @@ func (p *pod) saw(a *process, in drain.Input, s *drain.State, d drain.Decision) 
 func (p *pod) watched() *promises.Pod {
 	its := &p.policy
 	pod := &promises.Pod{
-		Sources: []int{0}, Hooks: promises.Set(its.Hooks), Admin: its.ProxyAdmin, Observe: its.Observe,
+		Sources: []int{0}, Hooks: promises.Set(its.Hooks), ExitWith: promises.Set(its.ExitWith), Admin: its.ProxyAdmin, Observe: its.Observe,
 		Grace: its.Grace, Margin: its.Margin, Confirm: its.ConfirmWindow, RestartMax: its.RestartMax,
 		Propagation: its.Propagation, QuietMin: its.QuietMin, QuietMax: its.QuietMax, Settle: its.Settle,
 		AnnounceMax: its.AnnounceMax, DrainMax: its.DrainMax, AbortAfter: its.AbortAfter, AcceptLoss: its.AcceptLoss,
