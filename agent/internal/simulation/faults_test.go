@@ -65,6 +65,13 @@ func (p *pod) planFaults() {
 			p.after(at, func() { p.endApp("fault") })
 		case "proxy dies":
 			p.after(at, func() { p.endEnvoy("fault") })
+			go func() { // whose hook it carries hears of it then, and not when somebody looks next
+				select {
+				case <-time.After(at):
+					p.with(func() {})
+				case <-p.over:
+				}
+			}()
 		case "operator finishes":
 			go func() {
 				select {

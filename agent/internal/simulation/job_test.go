@@ -7,10 +7,10 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
-// job is a pod whose app ends by itself while another container of it works on: the agent has Envoy quit and ends with a verdict.
-// Kubelet starts both sidecars again, and stops them, without a hook, when that other container has ended too.
+// job is a pod whose app ends by itself: the agent has Envoy quit and ends with a verdict. Kubelet, whose look at the containers is up to
+// a second old, may start the agent, its first sidecar, again, and stops it when it sees that the pod is over.
 func (p *pod) job(ctx context.Context) {
-	chance := newDice(p.sc.Seed, "job", 0)
+	chance := newDice(p.sc.Seed, "after the job", 0)
 	first := p.agent()
 	p.with(func() { p.endApp("itself") })
 	<-first.exited
@@ -19,21 +19,13 @@ func (p *pod) job(ctx context.Context) {
 			p.breaks("the agent of a job ended and left Envoy running")
 		}
 	})
-	if chance.chance(0.2) { // there is no other container: the pod is over
-		return
+	if chance.chance(0.2) {
+		return // it saw all at once
 	}
-	<-time.After(chance.between(10*ms, 10*sec))
-	p.with(func() {
-		p.note("envoy starts again")
-		p.envoy = newEnvoy(p.sc.Gradual)
-		p.envoys++
-	})
+	<-time.After(chance.between(10*ms, sec))
 	p.startAgent()
-	<-time.After(chance.between(sec, 60*sec))
-	p.with(func() {
-		p.sigterm("agent")
-		p.sigterm("proxy")
-	})
+	<-time.After(chance.between(10*ms, 2*sec))
+	p.with(func() { p.sigterm("agent") })
 	<-p.agent().exited
 }
 

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -128,7 +129,7 @@ func (p *pod) callHook(ctx context.Context, name string, grace <-chan time.Time)
 
 // carrierEnds is closed at the end of what carries a container's hook; nil where nothing does.
 func (p *pod) carrierEnds(name string) <-chan struct{} {
-	if p.sc.Carried && name != "proxy" {
+	if strings.Contains(p.sc.Carried, name) {
 		return p.envoy.gone
 	}
 	return nil

@@ -23,13 +23,13 @@ type pod struct {
 	sc      scenario
 	policy  drain.Policy
 	began   time.Time
-	journal string // the agent's file
+	journal string        // the agent's file
+	over    chan struct{} // closed when all has been played
 
 	mu      sync.Mutex
 	process *process // of the agent
 	engine
 	envoy   envoy
-	envoys  int // so many were started again
 	app     app
 	clients []*client
 	sending map[*request]bool
@@ -94,7 +94,7 @@ type release struct {
 
 func newPod(sc scenario, journal string) *pod {
 	return &pod{
-		sc: sc, policy: sc.policy(), began: time.Now(), journal: journal,
+		sc: sc, policy: sc.policy(), began: time.Now(), journal: journal, over: make(chan struct{}),
 		sending: map[*request]bool{}, chance: newDice(sc.Seed, "envoy", 0),
 		envoy:  newEnvoy(sc.Gradual),
 		app:    app{up: true, listens: true, active: map[*request]bool{}, manner: sc.AppManner, exitsAfter: sc.AppExits},
@@ -117,6 +117,7 @@ func play(t *testing.T, sc scenario, telling bool) *pod {
 func (p *pod) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	defer close(p.over)
 	p.startAgent()
 	p.with(func() {
 		p.startClients()
@@ -259,7 +260,7 @@ func (p *pod) describe(ctx context.Context) (conductor.Description, error) {
 	up := false
 	p.with(func() {
 		up = p.envoy.up
-		d = conductor.Description{Epoch: fmt.Sprint("envoy ", p.envoys), Text: "model", Facts: drain.ProxyFacts{
+		d = conductor.Description{Epoch: "model", Text: "model", Facts: drain.ProxyFacts{
 			Known: true, Directed: true, Requests: true, Uptime: p.now.Truncate(time.Second),
 			Gradual: p.sc.Gradual > 0, DrainTime: p.sc.Gradual, Handover: p.sc.Handover,
 		}}

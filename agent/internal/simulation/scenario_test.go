@@ -28,7 +28,7 @@ type scenario struct {
 	AppExits              time.Duration
 	Gradual               time.Duration
 	HooksLate             time.Duration // of the containers that are not the agent
-	Carried               bool          // the hooks of the others come through the proxy's container, as Istio's agent carries them
+	Carried               string        // containers whose hooks come through the proxy's, as Istio's agent carries those that are HTTP
 	Sleep                 time.Duration // observe mode: today's hook of the app
 	Before                string
 	Clients               []clientSpec
@@ -74,7 +74,9 @@ func random(seed uint64) scenario {
 	case classic:
 		sc.HooksLate = d.between(0, 300*ms)
 	}
-	sc.Carried = sc.Shape == outlives && newDice(seed, "carried", 0).chance(0.4)
+	if carried := newDice(seed, "carried", 0); sc.Shape == outlives && carried.chance(0.4) {
+		sc.Carried = pick(carried, "app", "app agent")
+	}
 	if d.chance(0.2) {
 		sc.Before = pick(d, "restart", "strangers", "maintenance")
 		sc.Warm = sc.Grace + 90*sec
@@ -129,7 +131,7 @@ func (sc *scenario) unusual() {
 	if death := newDice(sc.Seed, "early death", 0); (sc.Shape == native || sc.Shape == outlives) && death.chance(0.04) { // kubelet does not know yet, and calls its hook
 		sc.Faults = append(sc.Faults, fault{Kind: pick(death, "app dies", "proxy dies"), From: death.between(-200*ms, 60*ms)})
 	}
-	if death := newDice(sc.Seed, "carrier", 0); sc.Carried && death.chance(0.4) {
+	if death := newDice(sc.Seed, "carrier", 0); sc.Carried != "" && death.chance(0.4) {
 		sc.Faults = append(sc.Faults, fault{Kind: "proxy dies", From: death.between(200*ms, 8*sec)})
 	}
 	if end := newDice(sc.Seed, "finish again", 0); sc.fault("called again") && !sc.Token && end.chance(0.5) {
@@ -231,8 +233,8 @@ func (sc *scenario) drop(part string) bool {
 		sc.HooksLate = 0
 	case part == "handover" && sc.Handover:
 		sc.Handover = false
-	case part == "carried" && sc.Carried:
-		sc.Carried = false
+	case part == "carried" && sc.Carried != "":
+		sc.Carried = ""
 	default:
 		return false
 	}
