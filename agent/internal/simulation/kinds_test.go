@@ -51,7 +51,7 @@ var kinds = map[string]func(sc *scenario) bool{ //nolint:gochecknoglobals // a t
 		return len(sc.Faults) == 1 && (sc.fault("app dies") || sc.fault("proxy dies")) && sc.Faults[0].From < 0 && !sc.AppDrain && !sc.Observe
 	},
 	"carrier dies": func(sc *scenario) bool {
-		return sc.Carried == "app" && sc.fault("proxy dies") && len(sc.Faults) == 1 && sc.busy(stream) && !sc.ProxyFirst && !sc.Observe
+		return sc.Carried == "app" && sc.fault("proxy dies") && len(sc.Faults) == 2 && sc.Faults[1].Takes > 8*ms && sc.AppManner == atOnce && sc.AppExits < 150*ms && sc.Before == "" && sc.Warm > 8*sec && !sc.ProxyFirst && !sc.Observe
 	},
 	"app dies": func(sc *scenario) bool {
 		return sc.fault("app dies") && !sc.AppDrain && len(sc.Faults) == 1 && sc.busy(pooled)

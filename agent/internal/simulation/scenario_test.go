@@ -128,11 +128,14 @@ func (sc *scenario) unusual() {
 			sc.Clients = append(sc.Clients, clientSpec{Kind: check, Every: every})
 		}
 	}
-	if death := newDice(sc.Seed, "early death", 0); (sc.Shape == native || sc.Shape == outlives) && death.chance(0.04) { // kubelet does not know yet, and calls its hook
+	if death := newDice(sc.Seed, "early death", 0); (sc.Shape == native || sc.Shape == outlives && sc.Carried != "app agent") && death.chance(0.04) { // kubelet does not know yet, and calls its hook; where none but that one comes the agent hears of no stop
 		sc.Faults = append(sc.Faults, fault{Kind: pick(death, "app dies", "proxy dies"), From: death.between(-200*ms, 60*ms)})
 	}
-	if death := newDice(sc.Seed, "carrier", 0); sc.Carried != "" && death.chance(0.4) {
+	if death := newDice(sc.Seed, "carrier", 0); sc.Carried != "" && death.chance(0.6) {
 		sc.Faults = append(sc.Faults, fault{Kind: "proxy dies", From: death.between(200*ms, 8*sec)})
+		slow := always("admin slow") // for a mesh of some size: it is asked every 0.1 to 0.4 s
+		slow.Takes = death.between(5*ms, 20*ms)
+		sc.Faults = append(sc.Faults, slow)
 	}
 	if end := newDice(sc.Seed, "finish again", 0); sc.fault("called again") && !sc.Token && end.chance(0.5) {
 		sc.Faults = append(sc.Faults, fault{Kind: "operator finishes", From: end.between(100*ms, sc.Propagation+sec)})
