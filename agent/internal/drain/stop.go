@@ -72,6 +72,8 @@ func (s *State) settling(p *Policy, d *Decision) {
 		d.Waiting = Why{Code: SettleTime, For: p.Settle}
 	case !settled:
 		d.Waiting = fresh
+	case s.appDied(p) != Nobody: // who died first is still in doubt: see urgent
+		d.Waiting = Why{Code: SettleTime, For: p.Settle}
 	case !s.bytesKnown(p):
 		s.beginStopping(p, Clean, Why{Code: SettledUncounted, For: p.Settle}, d)
 	case why.Code == QuietMaxOver && why.N > 0: // what held it may be probes, and has a flag
