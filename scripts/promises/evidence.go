@@ -53,13 +53,12 @@ func (w *Watch) died(p *Pod, id int) bool {
 	return w.ended(p, id) && (h.upAt >= w.t0 || w.called(id)) && !w.letGo(p, id) && !byKubelet
 }
 
-// letGo reports whether a container ended after its hook was answered: in this stop, or within its share of an answer in one that was
-// given up.
+// letGo reports whether a container ended after its hook was answered: in this stop, or within the grace period of an answer in one that
+// was given up.
 func (w *Watch) letGo(p *Pod, id int) bool {
-	_, _, scale := p.budget()
 	h := &w.hooks[id]
 	after := h.goneSince - h.letGoAt
-	return h.released && h.answered <= h.goneSince || h.letGoAt > 0 && after >= 0 && after <= scaled(p.share(p.stage(id)), scale)
+	return h.released && h.answered <= h.goneSince || h.letGoAt > 0 && after >= 0 && after <= p.Grace
 }
 
 // firstOf is T0: of the stop that runs, or of the one that begins with this decision.

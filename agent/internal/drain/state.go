@@ -108,12 +108,13 @@ func (s *State) died(p *Policy, id ID) bool {
 	return (h.UpAt >= s.T0 || s.called(id)) && !letGo && !toldByKubelet
 }
 
-// letGoBefore reports whether a container ended within its share after an answer that let it go, in whatever stop: kubelet acted on
-// that answer, although somebody may have called the hook again, or the stop was given up.
+// letGoBefore reports whether a container ended within the grace period after an answer that let it go, in whatever stop: kubelet acted
+// on that answer, although somebody may have called the hook again, or the stop was given up. Its share says nothing of its end then:
+// it may finish what it has for longer, and a sidecar is told only when the regular containers have ended.
 func (s *State) letGoBefore(p *Policy, id ID) bool {
 	h := &s.Hooks[id]
 	after := h.GoneSince - h.LetGoAt
-	return h.LetGoAt > 0 && after >= 0 && after <= scaled(p.share(p.stage(id)), p.Budget().Scale)
+	return h.LetGoAt > 0 && after >= 0 && after <= p.Grace
 }
 
 // dead reports whether a container is proved to have ended. An app that was told to drain may close its port and live on: it has
