@@ -59,5 +59,6 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("found here: an app that still answers behind its closed port is gone", "stop.go", "(!s.gone(id) || s.mayLive(p, id))", "!s.gone(id)"),
 	one("found here: an app that hangs behind its closed port is gone", "state.go", "s.Closed>>i&1 == 0 {", "s.Sources[i].Fresh(s.Now) {"),
 	one("found here: a hook called twice takes a proved stop back", "finish.go", "if s.proved(p) || s.Hard != 0 {", "if s.Authentic && !s.Lone || s.Hard != 0 {"),
+	one("found here: checks that come close together keep an idle pod waiting", "stop.go", "case !still && why.Code == RequestAwaited:", "case !still && s.Now < 0:"),
 	one("found here: a wish that nobody has any more is tried again", "levers.go", "if s.Wanted == 0 && !s.Phase.Terminating() {", "if s.Now < 0 {"),
 }
