@@ -36,6 +36,7 @@ func (w *Watch) takenBack(p *Pod, d *Decision) {
 		w.earlier = 0 // nothing came after it: it was none
 		return
 	}
+	w.takenAt = w.now
 	var borne uint8
 	for i, verdict := range worse {
 		if w.stopAt != 0 && (!w.zeroStop || w.late|w.unsaid != 0) && w.bears(p, d, verdict) {

@@ -171,6 +171,7 @@ func (s *State) takeBack(who ID, d *Decision) {
 	s.undo()
 	d.Verdict = Aborted
 	s.rest(Why{Code: CalledAgain, Who: who}, d)
+	s.TakenAt = s.Now
 }
 
 // release answers the hooks of all stages that have begun. In observe mode it only says so.
