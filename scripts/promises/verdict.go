@@ -14,7 +14,7 @@ func (w *Watch) bears(p *Pod, d *Decision, verdict string) (held bool) {
 	case "finished_by_operator":
 		held = w.finish || p.Log != nil && w.finishAt > 0 && w.finishAt >= w.since // its verdict has a line of its own, after the phase
 	case "aborted":
-		held = !w.sigterm && (!w.token || w.lone(p))
+		held = !w.sigterm && (!w.token || w.lone(p)) && (p.Log != nil || !w.unforgeable(p)) // a log tells of one look, and it takes two
 	case "container_restart":
 		signals := w.signals(p)
 		held = signals&(signals-1) == 0 || p.Observe

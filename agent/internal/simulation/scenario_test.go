@@ -124,7 +124,7 @@ func (sc *scenario) unusual() {
 	}
 	if probe := newDice(sc.Seed, "check", 0); probe.chance(0.1) {
 		every := pick(probe, sec, sec, 5*sec, 10*sec)
-		for range 1 + probe.IntN(2) { // readiness alone, or liveness too
+		for range 1 + probe.IntN(3) { // readiness alone, or liveness too, or a balancer that knows the pod by its address
 			sc.Clients = append(sc.Clients, clientSpec{Kind: check, Every: every})
 		}
 	}
