@@ -44,6 +44,14 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("second edition: what stands in Envoy's buffers holds for ever", "waits.go", "if own.At-s.OwnBytesSince < StallAfter {", "if own.Known {"),
 	one("second edition: who is killed at the end of its share ended well", "stop.go", "if s.Ending == Clean {\n\t\ts.Ending = Deadline", "if s.Now < 0 {\n\t\ts.Ending = Deadline"),
 	one("second edition: silence grows without a look", "arrivals.go", "return a.Last.At - max(a.LastAt, since)", "return a.Last.At + time.Second - max(a.LastAt, since)"),
+	one("second edition: TCP checks of Envoy's port are traffic", "arrivals.go", "case a == &s.Requests || !s.requestsTell() ||", "case s.Now >= 0 || !s.requestsTell() ||"),
+	one("second edition: a zero from before its hook lets a container go", "waits.go", "r.N == 0 && r.At >= s.Hooks[id].Called }", "r.N == 0 }"),
+	one("second edition: what a stop that is begun anew would have ended with is forgotten", "stop.go", "if s.Ending > Clean {\n\t\tif s.EarlyT0", "if s.Now < 0 {\n\t\tif s.EarlyT0"),
+	one("second edition: what it would have ended with is said of one long after", "stop.go", "if s.T0 > s.EarlyT0+p.Grace+p.AbortAfter {", "if s.Now < 0 {"),
+	one("second edition: an app is blamed for the end of its proxy", "stop.go", "return s.Hooks[proxy].UpAt <= ended && s.Now < ended+blameAfter", "return s.Hooks[proxy].UpAt <= ended && s.Now < ended"),
+	one("second edition: who is killed before anybody looked has not died", "state.go", "return (h.UpAt >= s.T0 || s.called(id)) &&", "return h.UpAt >= s.T0 &&"),
+	one("second edition: a failed health check outlives its agent", "step.go", "if j.HealthFailed && s.Wanted == 0 {", "if j.HealthFailed && s.Now < 0 {"),
+	one("second edition: an earlier agent's verdict is said again", "alive.go", "case s.Sigterm && s.Past:", "case s.Sigterm && s.Now < 0:"),
 
 	one("found here: an app that closed its port on the drain URL proves a stop", "finish.go", "if s.told(ID(i)) && ID(i) != p.Proxy() {", "if s.told(ID(i)) && ID(i) > Stranger {"),
 	one("found here: an app that outlives its share is taken for no stop", "finish.go", "if p.Observe || s.Alive.Code != NoReason || s.atWork(p) != Nobody {", "if s.Now < 0 {"),
@@ -51,5 +59,6 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("found here: an app that still answers behind its closed port is gone", "stop.go", "(!s.gone(id) || s.mayLive(p, id))", "!s.gone(id)"),
 	one("found here: an app that hangs behind its closed port is gone", "state.go", "s.Closed>>i&1 == 0 {", "s.Sources[i].Fresh(s.Now) {"),
 	one("found here: a hook called twice takes a proved stop back", "finish.go", "if s.proved(p) || s.Hard != 0 {", "if s.Authentic && !s.Lone || s.Hard != 0 {"),
+	one("found here: checks that come close together keep an idle pod waiting", "stop.go", "case !still && why.Code == RequestAwaited:", "case !still && s.Now < 0:"),
 	one("found here: a wish that nobody has any more is tried again", "levers.go", "if s.Wanted == 0 && !s.Phase.Terminating() {", "if s.Now < 0 {"),
 }

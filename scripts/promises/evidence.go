@@ -54,12 +54,15 @@ func (w *Watch) died(p *Pod, id int) bool {
 }
 
 // letGo reports whether a container ended after its hook was answered: in this stop, or within its share of an answer in one that was
-// given up.
+// given up; within the grace period of one that a repeated call took back, and that may go on.
 func (w *Watch) letGo(p *Pod, id int) bool {
 	_, _, scale := p.budget()
 	h := &w.hooks[id]
-	after := h.goneSince - h.letGoAt
-	return h.released && h.answered <= h.goneSince || h.letGoAt > 0 && after >= 0 && after <= scaled(p.share(p.stage(id)), scale)
+	after, within := h.goneSince-h.letGoAt, scaled(p.share(p.stage(id)), scale)
+	if w.takenAt != 0 && w.takenAt >= h.letGoAt {
+		within = p.Grace
+	}
+	return h.released && h.answered <= h.goneSince || h.letGoAt > 0 && after >= 0 && after <= within
 }
 
 // firstOf is T0: of the stop that runs, or of the one that begins with this decision.

@@ -47,6 +47,9 @@ func (w *Watch) shareEnd(p *Pod, id int) time.Duration {
 	_, last, scale := p.budget()
 	c := &p.Containers[id]
 	end := w.turn[c.Stage] + scaled(p.share(c.Stage), scale)
+	if p.Log != nil && c.Proxy { // its owner may have been told before it was let go, and no line says when its turn began
+		end -= scaled(500*time.Millisecond, scale)
+	}
 	if c.Worker {
 		end = max(end, w.t0+last-scaled(p.sharesAfter(c.Stage), scale))
 	}

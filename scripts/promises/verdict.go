@@ -14,7 +14,7 @@ func (w *Watch) bears(p *Pod, d *Decision, verdict string) (held bool) {
 	case "finished_by_operator":
 		held = w.finish || p.Log != nil && w.finishAt > 0 && w.finishAt >= w.since // its verdict has a line of its own, after the phase
 	case "aborted":
-		held = !w.sigterm && (!w.token || w.lone(p))
+		held = !w.sigterm && (!w.token || w.lone(p)) && (p.Log != nil || !w.unforgeable(p)) // a log tells of one look, and it takes two
 	case "container_restart":
 		signals := w.signals(p)
 		held = signals&(signals-1) == 0 || p.Observe
@@ -36,15 +36,21 @@ func (w *Watch) takenBack(p *Pod, d *Decision) {
 		w.earlier = 0 // nothing came after it: it was none
 		return
 	}
+	w.takenAt = w.now
+	var borne uint8
 	for i, verdict := range worse {
 		if w.stopAt != 0 && (!w.zeroStop || w.late|w.unsaid != 0) && w.bears(p, d, verdict) {
-			if w.earlyT0 = w.t0; w.earlier != 0 {
-				continue
-			}
-			if w.earlier = 1 << i; w.zeroStop && w.late == 0 {
-				w.earlier |= unsure
-			}
+			borne |= 1 << i
 		}
+	}
+	if borne == 0 {
+		return
+	}
+	if w.earlyT0 = w.t0; w.earlier != 0 {
+		return
+	}
+	if w.earlier = borne; w.zeroStop && w.late == 0 {
+		w.earlier |= unsure
 	}
 }
 

@@ -77,6 +77,7 @@ type Watch struct {
 	turn               [MaxContainers + 1]time.Duration
 	earlier            uint8         // 0, or the verdicts of worse that a stop before this one bore
 	earlyT0            time.Duration // when the newest of those began
+	takenAt            time.Duration // 0, or when a repeated call took a stop back and began another
 	late               Set           // of whom was seen that they were there when their share was over
 	unsaid             Set           // of whom a log does not say what was seen of them then
 	proved             time.Duration
@@ -355,6 +356,8 @@ func (w *Watch) take(p *Pod, d *Decision) {
 				h.answered, h.open = w.now, w.stillOpen(h)
 				if h.live != Gone {
 					h.letGoAt = w.now
+				} else if h.goneSince == w.now { // in one millisecond of a log
+					h.answered++
 				}
 			}
 			h.held, h.released = false, true
@@ -395,9 +398,10 @@ func (w *Watch) enter(p *Pod, d *Decision) {
 		w.began = w.now
 	}
 	if d.To == Stopping {
-		w.stopAt, w.zeroStop = w.now, d.From == Settling && settledZero(w, p, d, Stranger)
+		w.stopAt, w.zeroStop = w.now, d.From == Settling && !w.finish && settledZero(w, p, d, Stranger)
 	}
 	if d.To == Serving || d.To == Maintenance {
+		w.takenAt = 0
 		if d.From.terminating() {
 			w.takenBack(p, d)
 		}

@@ -102,7 +102,7 @@ func waitedFor(p *drain.Policy, w drain.Why) string {
 		return p.Name(w.Who) + " unreadable"
 	case drain.Propagating:
 		return "propagation"
-	case drain.NewConnectionsCome:
+	case drain.NewConnectionsCome, drain.RequestAwaited:
 		return "new connections"
 	case drain.ArrivalsUnknown:
 		return "arrivals unreadable"

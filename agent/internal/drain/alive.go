@@ -125,7 +125,7 @@ func (s *State) rest(why Why, d *Decision) {
 		h := &s.Hooks[i]
 		h.Released, h.Would, h.WouldAt = false, false, 0
 	}
-	s.T0, s.Trigger, s.Draining0, s.Hard = 0, 0, 0, 0
+	s.T0, s.Trigger, s.Draining0, s.Hard, s.TakenAt = 0, 0, 0, 0, 0
 	s.Authentic, s.Lone, s.Finish, s.LetGo = s.Sigterm, false, false, false
 	s.Stage, s.StageAt, s.StageEnd, s.Ending, s.Alive = 0, 0, 0, None, Why{}
 	s.Load = Load{}

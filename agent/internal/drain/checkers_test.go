@@ -33,6 +33,16 @@ func checkedUntilItsStop(w *world, every time.Duration, come func(w *world)) {
 // TCP checkers cost nothing without a flag, HTTP checkers and scrapers with the right --background; without it the log says which.
 func TestCheckersOfAnIdlePod(t *testing.T) {
 	tcp := func(w *world) { w.newConns.N, w.sockNew.N = w.newConns.N+1, w.sockNew.N+1 }
+	// Kubelet's readiness and liveness, both once a second and half a second apart, and several balancers' checks.
+	for _, every := range []time.Duration{300 * ms, 400 * ms, 500 * ms} {
+		t.Run(fmt.Sprintf("TCP every %v", every), func(t *testing.T) {
+			w := newWorld(Defaults())
+			checkedUntilItsStop(w, every, tcp)
+			if held := w.answered[app] - w.calledAt[app]; held == 0 || held > 2500*ms {
+				t.Errorf("app held for %v, at most 2.5s", held)
+			}
+		})
+	}
 	for every := sec; every <= 10*sec; every += sec {
 		rate := 1 / every.Seconds()
 		for name, c := range map[string]struct {

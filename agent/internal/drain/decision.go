@@ -96,6 +96,7 @@ const (
 	AppUnknown
 	Propagating
 	NewConnectionsCome
+	RequestAwaited
 	ArrivalsUnknown
 	ScoreHigh
 	SettledZero

@@ -99,6 +99,36 @@ func TestGivenUp(t *testing.T) {
 			play:   func(w *world) { forged(w, 30*sec) },
 			want:   []string{"verdict aborted", "verdict container_restart", "verdict deadline"},
 		},
+		"who is told to stop only after the containers of the next stage, as a sidecar is, did not die either": {
+			policy: func(p *Policy) { p.Containers[app].Stage, p.Containers[proxy].Stage = 1, 0 },
+			play: func(w *world) {
+				w.signals, w.endsAfter[proxy], w.endsAfter[app] = true, 2150*ms, 140*ms
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(11*sec, nil)
+				w.send(Input{Kind: AskedFinish})
+				w.run(w.now+2155*ms, nil)
+				w.hook(proxy)
+				w.run(60*sec, nil)
+			},
+			want: []string{"answer proxy", "answer app", "verdict aborted", "verdict finished_by_operator", "!died"},
+		},
+		"nor who finishes what it has for longer than its share": {
+			play: func(w *world) {
+				w.signals, w.endsAfter[app], w.endsAfter[proxy] = true, 8*sec, 8100*ms
+				w.app, w.proxy = Known(1), Known(1)
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(11*sec, nil)
+				w.send(Input{Kind: AskedFinish})
+				w.run(w.now+30*ms, nil)
+				w.hook(app)
+				w.run(19*sec, nil)
+				w.app, w.proxy = Count{}, Known(0)
+				w.run(60*sec, nil)
+			},
+			want: []string{"answer app", "verdict aborted", "verdict finished_by_operator", "!died"},
+		},
 		"nor where it is called again twice": {
 			play: func(w *world) { calledAgain(w, 2) },
 			want: []string{"verdict aborted", "answer app", "answer proxy", "verdict clean", "!died"},

@@ -30,6 +30,7 @@ type State struct {
 	Earlier   Outcome       // how the stop ended, if not clean, that a repeated call took back: None, or containers were let go in it
 	EarlyWhy  Why           // why stopping began in that one
 	EarlyT0   time.Duration // when the newest such stop began
+	TakenAt   time.Duration // 0, or when a repeated call took a stop back and began another, which has not ended yet
 	Over      bool          // how it ends is decided: nothing else is any more
 	EndedBy   Why
 	Alive     Why  // the container that was still there at the end of its share
@@ -109,11 +110,17 @@ func (s *State) died(p *Policy, id ID) bool {
 }
 
 // letGoBefore reports whether a container ended within its share after an answer that let it go, in whatever stop: kubelet acted on
-// that answer, although somebody may have called the hook again, or the stop was given up.
+// that answer, although somebody may have called the hook again, or the stop was given up. Where a repeated call took the stop back it
+// may go on all the same, and the grace period bounds the end: an app may finish what it has for longer than its share, and a sidecar is
+// told only when the regular containers have ended.
 func (s *State) letGoBefore(p *Policy, id ID) bool {
 	h := &s.Hooks[id]
 	after := h.GoneSince - h.LetGoAt
-	return h.LetGoAt > 0 && after >= 0 && after <= scaled(p.share(p.stage(id)), p.Budget().Scale)
+	within := scaled(p.share(p.stage(id)), p.Budget().Scale)
+	if s.TakenAt != 0 && s.TakenAt >= h.LetGoAt {
+		within = p.Grace
+	}
+	return h.LetGoAt > 0 && after >= 0 && after <= within
 }
 
 // dead reports whether a container is proved to have ended. An app that was told to drain may close its port and live on: it has

@@ -64,12 +64,16 @@ func (s *State) settling(p *Policy, d *Decision) {
 	why, still := s.done(p, 0)
 	fresh, settled := s.done(p, s.Since)
 	switch {
+	case !still && why.Code == RequestAwaited: // nothing has come yet: zero goes on, and is not proved anew
+		d.Waiting = why
 	case !still:
 		s.enter(Draining, why, d)
 	case s.Now < s.Since+p.Settle:
 		d.Waiting = Why{Code: SettleTime, For: p.Settle}
 	case !settled:
 		d.Waiting = fresh
+	case s.appDied(p) != Nobody: // who died first is still in doubt: see urgent
+		d.Waiting = Why{Code: SettleTime, For: p.Settle}
 	case !s.bytesKnown(p):
 		s.beginStopping(p, Clean, Why{Code: SettledUncounted, For: p.Settle}, d)
 	case why.Code == QuietMaxOver && why.N > 0: // what held it may be probes, and has a flag
@@ -167,6 +171,7 @@ func (s *State) takeBack(who ID, d *Decision) {
 	s.undo()
 	d.Verdict = Aborted
 	s.rest(Why{Code: CalledAgain, Who: who}, d)
+	s.TakenAt = s.Now
 }
 
 // release answers the hooks of all stages that have begun. In observe mode it only says so.

@@ -180,7 +180,7 @@ func (s *State) newcomersWait(p *Policy, since time.Duration) Why {
 		return Why{Code: NewConnectionsCome, For: need}
 	}
 	if conns.Bare > 0 && s.Now-conns.BareAt < p.QuietMin/2 {
-		return Why{Code: NewConnectionsCome, For: p.QuietMin / 2} // its request may be on its way
+		return Why{Code: RequestAwaited, For: p.QuietMin / 2}
 	}
 	return Why{}
 }

@@ -60,6 +60,8 @@ func (w Why) Text(p *Policy) string {
 		return fmt.Sprintf("peers may not know yet: propagation of %v", d)
 	case NewConnectionsCome:
 		return fmt.Sprintf("new connections still come: %v of silence asked for", d)
+	case RequestAwaited:
+		return fmt.Sprintf("a new connection may yet bring its request: waiting for %v", d)
 	case ArrivalsUnknown:
 		return "arrivals cannot be read: waiting for quiet-max"
 	case ScoreHigh:

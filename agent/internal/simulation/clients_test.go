@@ -11,7 +11,8 @@ const (
 	multi  = "h2"     // HTTP/2: many streams on a connection
 	slow   = "slow"   // takes its answers slowly
 	stream = "stream" // long streams
-	knock  = "knock"  // opens and closes connections without a request: a TCP check
+	knock  = "knock"  // opens and closes connections without a request: a TCP check by a balancer
+	check  = "check"  // the same by kubelet: a tcpSocket probe of Envoy's port, which no balancer leads elsewhere
 )
 
 // clientSpec says what one client does, all of it open loop: nobody waits for an answer before the next request is due.
@@ -43,6 +44,8 @@ func (p *pod) startClients() {
 		case "": // left out
 		case fresh, knock:
 			p.after(c.pause(), func() { p.comeFresh(c) })
+		case check:
+			p.after(c.dice.between(0, spec.Every), func() { p.comeFresh(c) })
 		default:
 			phase := c.dice.between(0, spec.Every)
 			for range spec.Conns {
@@ -68,7 +71,7 @@ func (c *client) pause() time.Duration {
 	switch {
 	case c.spec.Poisson || c.spec.Kind == fresh:
 		return time.Duration(c.dice.ExpFloat64() * float64(c.spec.Every))
-	case c.spec.Burst:
+	case c.spec.Burst, c.spec.Kind == check:
 		return c.spec.Every
 	}
 	return time.Duration((0.8 + 0.4*c.dice.Float64()) * float64(c.spec.Every))
@@ -90,7 +93,7 @@ func (c *client) work() time.Duration {
 
 // open opens a connection, to this pod as long as the balancer sends them here.
 func (p *pod) open(c *client) *conn {
-	if !p.routed() {
+	if probes := c.spec.Kind == check; !probes && !p.routed() || probes && !p.envoy.up {
 		return nil
 	}
 	if !p.envoy.up {
@@ -99,7 +102,7 @@ func (p *pod) open(c *client) *conn {
 		p.lose(r, "refused: no Envoy", p.envoy.killedBy)
 		return nil
 	}
-	n := &conn{client: c, opened: p.now, h2: c.spec.Kind == multi || c.spec.Kind == stream, bare: c.spec.Kind == knock}
+	n := &conn{client: c, opened: p.now, h2: c.spec.Kind == multi || c.spec.Kind == stream, bare: c.spec.Kind == knock || c.spec.Kind == check}
 	p.envoy.conns[n] = true
 	p.envoy.accepted++
 	if p.deletedAt > 0 {

@@ -18,7 +18,8 @@ const (
 type envoy struct {
 	up        bool
 	ended     time.Duration
-	killedBy  string // "kubelet" or a fault
+	killedBy  string        // "kubelet" or a fault
+	gone      chan struct{} // closed then
 	conns     map[*conn]bool
 	requests  int64 // counters
 	accepted  int64
@@ -27,6 +28,10 @@ type envoy struct {
 	draining  bool // listeners
 	drainFrom time.Duration
 	gradual   time.Duration // window of a gradual strategy; 0: immediate
+}
+
+func newEnvoy(gradual time.Duration) envoy {
+	return envoy{up: true, gone: make(chan struct{}), conns: map[*conn]bool{}, active: map[*request]bool{}, gradual: gradual}
 }
 
 // conn is one connection of a client.
@@ -192,6 +197,7 @@ func (p *pod) endEnvoy(by string) {
 		return
 	}
 	v.up, v.ended, v.killedBy = false, p.now, by
+	close(v.gone)
 	for _, r := range ordered(v.active) {
 		p.lose(r, "cut in Envoy", by)
 		r.over = true

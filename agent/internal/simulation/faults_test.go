@@ -65,14 +65,21 @@ func (p *pod) planFaults() {
 			p.after(at, func() { p.endApp("fault") })
 		case "proxy dies":
 			p.after(at, func() { p.endEnvoy("fault") })
+			go func() { // whose hook it carries hears of it then, and not when somebody looks next
+				select {
+				case <-time.After(at):
+					p.with(func() {})
+				case <-p.over:
+				}
+			}()
 		case "operator finishes":
 			go func() {
 				select {
 				case <-time.After(at):
-				case <-p.exited:
+				case <-p.agent().exited:
 					return
 				}
-				if _, err := p.c.Operate("finish", "test"); err == nil {
+				if _, err := p.agent().Operate("finish", "test"); err == nil {
 					p.with(func() { p.finishedAt = cmp.Or(p.finishedAt, p.now) })
 				}
 			}()
@@ -89,8 +96,8 @@ func (p *pod) callAgain(answered string) {
 		go func() {
 			select {
 			case <-time.After(f.Takes):
-				p.c.Hook(context.Background(), p.first(), false)
-			case <-p.exited:
+				p.agent().Hook(context.Background(), p.first(), false)
+			case <-p.agent().exited:
 			}
 		}()
 	}
@@ -104,6 +111,7 @@ func (p *pod) checkAct(a drain.Actions) {
 	switch {
 	case p.sc.Observe:
 		p.breaks("observe mode did " + a.String())
+	case a == drain.Quit && p.sc.Job && !p.app.up: // its end is the proof
 	case a == drain.DrainInbound && !proved, a&(drain.HandOver|drain.Quit) != 0 && !proved && !leaving:
 		p.breaks(a.String() + " without anything that cannot be forged")
 	}

@@ -2,10 +2,9 @@ package simulation
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/drain-agent/drain-agent/agent/internal/drain"
 )
 
 // The shapes of a pod.
@@ -96,19 +95,44 @@ func (p *pod) stopContainer(ctx context.Context, name string, turns []chan struc
 
 // callHook calls a container's hook; false when the grace period was over first.
 func (p *pod) callHook(ctx context.Context, name string, grace <-chan time.Time) bool {
+	cut := p.carrierEnds(name)
+	select {
+	case <-cut:
+		p.with(func() {
+			p.severed[name] = true
+			p.hookAnswered(name)
+		})
+		return true
+	default:
+	}
 	p.heard(name)
+	ctx, hangUp := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
-		p.c.Hook(ctx, name, p.sc.Token)
+		p.agent().Hook(ctx, name, p.sc.Token)
+		hangUp()
 		close(done)
 		p.with(func() { p.hookAnswered(name) })
 	}()
 	select {
 	case <-done:
 		return true
+	case <-cut: // a hook that failed is over for kubelet
+		p.with(func() { p.severed[name] = true })
+		hangUp()
+		<-done
+		return true
 	case <-grace:
 		return false
 	}
+}
+
+// carrierEnds is closed at the end of what carries a container's hook; nil where nothing does.
+func (p *pod) carrierEnds(name string) <-chan struct{} {
+	if strings.Contains(p.sc.Carried, name) {
+		return p.envoy.gone
+	}
+	return nil
 }
 
 // heard notes the first fact of the stop, and the first of another container, which makes it a pod stop.
@@ -135,7 +159,7 @@ func (p *pod) sigterm(name string) {
 			p.t0, p.firstFact = p.now, name
 		}
 		p.signal = p.now
-		go p.c.Terminate()
+		go p.process.Terminate()
 	}
 }
 
@@ -145,7 +169,7 @@ func (p *pod) waitForEnd(name string, patience time.Duration) {
 		var tick <-chan time.Time
 		var exited <-chan struct{}
 		if name == "agent" {
-			exited = p.exited
+			exited = p.agent().exited
 		} else {
 			up := false
 			p.with(func() { up = name == "app" && p.app.up || name == "proxy" && p.envoy.up })
@@ -161,7 +185,7 @@ func (p *pod) waitForEnd(name string, patience time.Duration) {
 		case <-kill:
 			p.with(func() { p.sigkill(name) })
 			if name == "agent" {
-				<-p.exited
+				<-p.agent().exited
 			}
 			return
 		}
@@ -177,45 +201,6 @@ func (p *pod) sigkill(name string) {
 		p.endEnvoy("kubelet")
 	case "agent":
 		p.killed = true
-		p.cancel()
-	}
-}
-
-// before plays what happens to the pod in its life before it is stopped.
-func (p *pod) before(ctx context.Context) {
-	<-time.After(p.sc.Warm / 3)
-	switch p.sc.Before {
-	case "restart": // of the app, by its liveness probe
-		p.c.Hook(ctx, "app", p.sc.Token)
-		p.with(func() {
-			p.checkUntouched("after a container's restart")
-			p.app.up, p.app.listens = true, true
-		})
-	case "strangers":
-		var both sync.WaitGroup
-		for _, name := range []string{"app", "proxy"} {
-			both.Go(func() { p.c.Hook(ctx, name, false) })
-		}
-		both.Wait()
-		<-time.After(p.sc.Warm - 5*sec - time.Since(p.began))
-		p.with(func() {
-			p.app.portClosed = false // its liveness probe has it started again
-			p.checkUntouched("after strangers called two hooks")
-		})
-	case "wish": // for a moment, while Envoy takes nothing and a container is restarted
-		p.with(func() { p.deafUntil = p.now + 3*sec })
-		p.c.Intend(drain.DrainFile, true, "test")
-		<-time.After(100 * ms)
-		go p.c.Hook(ctx, "app", p.sc.Token)
-		<-time.After(100 * ms)
-		p.c.Intend(drain.DrainFile, false, "test")
-		<-time.After(6 * sec)
-		p.with(func() { p.checkUntouched("after a wish taken back") })
-	case "maintenance":
-		_, _ = p.c.Operate("drain", "test")
-		<-time.After(3 * sec)
-		_, _ = p.c.Operate("undrain", "test")
-		<-time.After(3 * sec)
-		p.with(func() { p.checkUntouched("after maintenance") })
+		p.process.kill()
 	}
 }

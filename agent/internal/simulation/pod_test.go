@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,19 +16,18 @@ import (
 	"github.com/drain-agent/drain-agent/agent/internal/conductor"
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
 	"github.com/drain-agent/drain-agent/agent/timeline"
-	"github.com/drain-agent/drain-agent/scripts/promises"
 )
 
 // pod is one pod: the models, the conductor beside them and what is known of the run afterwards. Whoever looks advances the models.
 type pod struct {
-	sc     scenario
-	policy drain.Policy
-	c      *conductor.Conductor
-	began  time.Time
-	exited chan struct{} // closed when the agent's process has ended
-	cancel context.CancelFunc
+	sc      scenario
+	policy  drain.Policy
+	began   time.Time
+	journal string        // the agent's file
+	over    chan struct{} // closed when all has been played
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	process *process // of the agent
 	engine
 	envoy   envoy
 	app     app
@@ -52,8 +52,9 @@ type result struct {
 	sureAt     time.Duration // when it heard of a second container
 	signal     time.Duration // the agent's SIGTERM
 	hardAt     time.Duration // when kubelet's grace was over
-	exitAt     time.Duration
 	answered   map[string]time.Duration
+	quitAt     time.Duration   // when the agent told Envoy to quit
+	severed    map[string]bool // hooks that ended for kubelet because their carrier did
 	endedAt    map[string]time.Duration
 	looks      map[string]time.Duration // when what was last known of a source was true
 	atRelease  release
@@ -64,10 +65,8 @@ type result struct {
 	earlier    int // verdicts before the stop
 	story      []string
 	telling    bool
-	beside     promises.Watch // somebody beside the agent, who is shown what it is shown
-	told       *promises.Pod  // of its policy
-	log        logText        // the lines of its log, which are judged by themselves
-	idleRate   float64        // requests per second, the mean over Envoy's life until the stop
+	log        logText // the lines of the agent's log, which are judged by themselves
+	idleRate   float64 // requests per second, the mean over Envoy's life until the stop
 	connsAtT0  int
 	finishedAt time.Duration // an operator's finish
 	seen       seen
@@ -93,31 +92,22 @@ type release struct {
 	seen                  seen
 }
 
-func newPod(sc scenario) *pod {
-	p := &pod{
-		sc: sc, policy: sc.policy(), began: time.Now(), exited: make(chan struct{}),
+func newPod(sc scenario, journal string) *pod {
+	return &pod{
+		sc: sc, policy: sc.policy(), began: time.Now(), journal: journal, over: make(chan struct{}),
 		sending: map[*request]bool{}, chance: newDice(sc.Seed, "envoy", 0),
-		envoy:  envoy{up: true, conns: map[*conn]bool{}, active: map[*request]bool{}, gradual: sc.Gradual},
+		envoy:  newEnvoy(sc.Gradual),
 		app:    app{up: true, listens: true, active: map[*request]bool{}, manner: sc.AppManner, exitsAfter: sc.AppExits},
-		result: result{answered: map[string]time.Duration{}, endedAt: map[string]time.Duration{}, looks: map[string]time.Duration{}},
+		result: result{answered: map[string]time.Duration{}, endedAt: map[string]time.Duration{}, severed: map[string]bool{}, looks: map[string]time.Duration{}},
 	}
-	p.c = conductor.New(conductor.Config{
-		Policy: p.policy, Recorder: timeline.NewRecorder(p.take), Metrics: noMetrics{}, Poll: 25 * ms, Saw: p.saw,
-		World: conductor.World{
-			Describe: p.describe, Proxy: p.look, Sockets: p.lookAtSockets, Act: p.act,
-			Apps:    []conductor.AppSource{{Container: p.policy.Find("app"), Spec: "model", Read: p.read}},
-			Watches: []conductor.Watch{{Container: p.policy.Find("app"), Look: p.watch}},
-		},
-	})
-	return p
 }
 
 // play runs one scenario in a bubble of its own.
 func play(t *testing.T, sc scenario, telling bool) *pod {
 	t.Helper()
 	var p *pod
-	synctest.Test(t, func(*testing.T) {
-		p = newPod(sc)
+	synctest.Test(t, func(t *testing.T) {
+		p = newPod(sc, filepath.Join(t.TempDir(), "journal"))
 		p.telling = telling
 		p.run()
 	})
@@ -127,20 +117,20 @@ func play(t *testing.T, sc scenario, telling bool) *pod {
 func (p *pod) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p.cancel = cancel
+	defer close(p.over)
+	p.startAgent()
 	p.with(func() {
 		p.startClients()
 		p.planFaults()
 	})
-	go func() {
-		p.c.Run(ctx)
-		p.with(func() { p.exitAt = p.now })
-		close(p.exited)
-	}()
 	p.before(ctx)
 	<-time.After(p.sc.Warm - time.Since(p.began))
+	if p.sc.Job {
+		p.job(ctx)
+		return
+	}
 	p.kubelet(ctx)
-	<-p.exited
+	<-p.agent().exited
 }
 
 // with gives the caller the models as they are now.
@@ -317,6 +307,7 @@ func (p *pod) carryOut(a drain.Actions) {
 	case drain.TellApp:
 		p.app.portClosed = p.sc.DrainCloses
 	case drain.Quit:
+		p.quitAt = p.now
 		p.endEnvoy("agent")
 	}
 }

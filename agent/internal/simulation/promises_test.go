@@ -89,6 +89,10 @@ func (p *pod) judge() []string {
 	for _, why := range fromlog.Broken(p.logged(), p.log.String()) {
 		say("from the log: %s", why)
 	}
+	if p.sc.Job {
+		p.judgeJob(say)
+		return broken
+	}
 	p.judgeHooks(say)
 	p.judgeVerdict(say)
 	if p.sc.Observe {
@@ -156,6 +160,12 @@ func (p *pod) judgeVerdict(say sayer) {
 	}
 	waited := len(p.atRelease.active) > 0 || p.atRelease.buffered+p.atRelease.queued > 0
 	switch {
+	case v.Outcome == "app_died" && p.app.endedBy != "fault", v.Outcome == "proxy_died" && p.envoy.killedBy != "fault":
+		say("the verdict is %s although it was not that one that died (%s)", v.Outcome, v.Reason)
+	case v.Outcome == "clean" && p.diedUnseen() != "":
+		say("the verdict is clean although %s had died", p.diedUnseen())
+	case excuse == "operator" && !p.finishedFirst() && v.Outcome == "clean" && (waited || p.atRelease.at < p.t0+p.sc.Propagation):
+		say("the verdict is clean although an operator ended the wait")
 	case (excuse == "budget" || excuse == "grace") && waited && v.Outcome == "clean":
 		say("the verdict is clean although time was up and %d requests were in flight", len(p.atRelease.active))
 	case (excuse == "budget" || excuse == "grace") && v.Outcome == "deadline" && p.cutForSure() && cut == 0:
@@ -165,6 +175,19 @@ func (p *pod) judgeVerdict(say sayer) {
 	case excuse == "" && v.Outcome != "clean" && p.app.manner != stubborn && len(p.sc.Faults) == 0 && p.app.ended-p.app.exitsAfter < p.answered["app"]+p.budget().share["app"]-time.Second:
 		say("the verdict is %s (%s), want clean", v.Outcome, v.Reason)
 	}
+}
+
+// diedUnseen names a container that had died long enough before the first hook's answer to be seen. An app that was told to drain may
+// have closed its port for that, and an admin that hangs shows nothing.
+func (p *pod) diedUnseen() string {
+	latest := p.atRelease.at - 400*ms
+	if at := p.diedOf(p.app.endedBy, p.app.ended); at > 0 && at < latest && !p.sc.AppDrain {
+		return "the app"
+	}
+	if at := p.diedOf(p.envoy.killedBy, p.envoy.ended); at > 0 && at < latest && !p.has("admin hangs", "admin slow") {
+		return "the proxy"
+	}
+	return ""
 }
 
 // finishedFirst reports whether an operator said finish while one container alone was known to be stopped: that was let go, with a
@@ -195,7 +218,7 @@ func (p *pod) judgeOrder(say sayer) {
 	if !excused && !leaves && b < min(ended[first], a+budget.share[first]-slack) {
 		say("the hook of %s was answered %v after that of %s, which ended %v after its own", second, b-a, first, ended[first]-a)
 	}
-	if at := p.answered["agent"]; at > 0 && at < max(a, b)-slack && !p.finishedFirst() {
+	if at := p.answered["agent"]; at > 0 && !p.severed["agent"] && at < max(a, b)-slack && !p.finishedFirst() {
 		say("the agent's own hook was answered before another one")
 	}
 }
@@ -235,12 +258,16 @@ func (p *pod) judgeSpeed(say sayer) {
 	if len(p.sc.Faults) > 0 || p.excuse() == "grace" || p.sc.Before != "" {
 		return
 	}
+	within := max(p.sc.Propagation, p.sc.HooksLate) + 700*ms
 	for _, c := range p.sc.Clients {
-		if c.Kind != "" && c.Kind != knock && (c.Kind != pooled || c.Every > 0) {
+		switch {
+		case c.Kind == check:
+			within += 250 * ms // half of --quiet-min: its request may be on its way
+		case c.Kind != "" && c.Kind != knock && (c.Kind != pooled || c.Every > 0):
 			return
 		}
 	}
-	if held := p.atRelease.at - p.t0; held > p.sc.Propagation+700*ms+p.sc.HooksLate {
+	if held := p.atRelease.at - p.t0; held > within {
 		say("a pod without requests held its first hook for %v", held)
 	}
 }

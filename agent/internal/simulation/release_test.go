@@ -66,8 +66,10 @@ func (p *pod) judgeSilence(say sayer) {
 func (p *pod) unexcused(r *request) string {
 	rel := p.atRelease
 	switch {
-	case r.cutBy == "fault", r.lostAt < p.t0 && p.deletedAt == 0:
+	case r.cutBy == "fault":
 		return ""
+	case r.cutBy == "restart":
+		return "" // of the app alone: what it must not cost is judged when its hook is answered
 	case p.excuse() != "":
 		return "" // what the grace period leaves no time for is cut; the verdict names it
 	case rel.at == 0:

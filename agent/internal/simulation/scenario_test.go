@@ -21,12 +21,14 @@ type scenario struct {
 	Propagation, QuietMax time.Duration
 	Routed                time.Duration // the balancer sends new connections for so long after the deletion
 	ProxyFirst, Observe   bool
+	Job                   bool // its app ends by itself; nobody deletes it
 	Token, Handover       bool
 	AppDrain, DrainCloses bool // the app has a drain URL; it closes its port when that is called
 	AppManner             string
 	AppExits              time.Duration
 	Gradual               time.Duration
 	HooksLate             time.Duration // of the containers that are not the agent
+	Carried               string        // containers whose hooks come through the proxy's, as Istio's agent carries those that are HTTP
 	Sleep                 time.Duration // observe mode: today's hook of the app
 	Before                string
 	Clients               []clientSpec
@@ -72,6 +74,9 @@ func random(seed uint64) scenario {
 	case classic:
 		sc.HooksLate = d.between(0, 300*ms)
 	}
+	if carried := newDice(seed, "carried", 0); sc.Shape == outlives && carried.chance(0.4) {
+		sc.Carried = pick(carried, "app", "app agent")
+	}
 	if d.chance(0.2) {
 		sc.Before = pick(d, "restart", "strangers", "maintenance")
 		sc.Warm = sc.Grace + 90*sec
@@ -89,15 +94,52 @@ func random(seed uint64) scenario {
 	if wish := newDice(seed, "wish", 0); sc.Before == "maintenance" && wish.chance(0.5) {
 		sc.Before = "wish"
 	}
+	sc.unusual()
 	for range d.IntN(4) {
 		sc.Clients = append(sc.Clients, randomClient(d))
+	}
+	if idle := newDice(seed, "idle", 0); idle.chance(0.3) && sc.checked() { // an idle pod shows best what only checks cost
+		sc.Clients = slices.DeleteFunc(sc.Clients, func(c clientSpec) bool { return c.Kind != check })
 	}
 	if d.chance(0.5) {
 		for range 1 + d.IntN(2) {
 			sc.Faults = append(sc.Faults, randomFault(d, &sc))
 		}
 	}
+	if newDice(seed, "job", 0).chance(0.02) {
+		sc.asJob()
+	}
 	return sc
+}
+
+// unusual adds what seldom comes and has broken the agent before, each with dice of its own.
+func (sc *scenario) unusual() {
+	if late := newDice(sc.Seed, "before", 0); sc.Before == "" && late.chance(0.06) {
+		sc.Before, sc.Warm = pick(late, "strangers again", "agent killed"), sc.Grace+90*sec
+	}
+	if page := newDice(sc.Seed, "slow page", 0); sc.Before == "restart" && page.chance(0.4) {
+		f := always("app slow")
+		f.Takes = page.between(1100*ms, 4*sec)
+		sc.Faults = append(sc.Faults, f)
+	}
+	if probe := newDice(sc.Seed, "check", 0); probe.chance(0.1) {
+		every := pick(probe, sec, sec, 5*sec, 10*sec)
+		for range 1 + probe.IntN(3) { // readiness alone, or liveness too, or a balancer that knows the pod by its address
+			sc.Clients = append(sc.Clients, clientSpec{Kind: check, Every: every})
+		}
+	}
+	if death := newDice(sc.Seed, "early death", 0); (sc.Shape == native || sc.Shape == outlives && sc.Carried != "app agent") && death.chance(0.04) { // kubelet does not know yet, and calls its hook; where none but that one comes the agent hears of no stop
+		sc.Faults = append(sc.Faults, fault{Kind: pick(death, "app dies", "proxy dies"), From: death.between(-200*ms, 60*ms)})
+	}
+	if death := newDice(sc.Seed, "carrier", 0); sc.Carried != "" && death.chance(0.6) {
+		sc.Faults = append(sc.Faults, fault{Kind: "proxy dies", From: death.between(200*ms, 8*sec)})
+		slow := always("admin slow") // for a mesh of some size: it is asked every 0.1 to 0.4 s
+		slow.Takes = death.between(5*ms, 20*ms)
+		sc.Faults = append(sc.Faults, slow)
+	}
+	if end := newDice(sc.Seed, "finish again", 0); sc.fault("called again") && !sc.Token && end.chance(0.5) {
+		sc.Faults = append(sc.Faults, fault{Kind: "operator finishes", From: end.between(100*ms, sc.Propagation+sec)})
+	}
 }
 
 // kubeProxy is how long new connections still come: the endpoint is not ready after 0.01 to 0.17 s, the node's rules follow 0.9 to 1.06 s later (measured).
@@ -151,7 +193,7 @@ func randomFault(d dice, sc *scenario) fault {
 func (sc *scenario) policy() drain.Policy {
 	p := drain.Defaults()
 	p.Grace, p.Propagation, p.QuietMax = sc.Grace, sc.Propagation, sc.QuietMax
-	p.Observe, p.AppDrain = sc.Observe, sc.AppDrain
+	p.Observe, p.AppDrain, p.ExitWith = sc.Observe, sc.AppDrain, sc.exitWith()
 	p.AcceptLoss = cmp.Or(sc.AcceptLoss, p.AcceptLoss)
 	p.Containers = slices.Clone(p.Containers)
 	p.Containers[0].Sleep = sc.Sleep
@@ -194,6 +236,8 @@ func (sc *scenario) drop(part string) bool {
 		sc.HooksLate = 0
 	case part == "handover" && sc.Handover:
 		sc.Handover = false
+	case part == "carried" && sc.Carried != "":
+		sc.Carried = ""
 	default:
 		return false
 	}
@@ -202,7 +246,7 @@ func (sc *scenario) drop(part string) bool {
 
 // parts are all that may be left out.
 func (sc *scenario) parts() []string {
-	parts := []string{"before", "life", "late", "handover"}
+	parts := []string{"before", "life", "late", "handover", "carried"}
 	for i := range sc.Faults {
 		parts = append(parts, fmt.Sprint("fault", i))
 	}

@@ -3,6 +3,8 @@ package simulation
 import (
 	"flag"
 	"fmt"
+	"iter"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -29,21 +31,60 @@ func TestSimulation(t *testing.T) {
 	if *from == 1 {
 		first = ofEachKind(3)
 	}
-	for began := time.Now(); *stops > 0 && sum.Stops < *stops || *stops == 0 && time.Since(began) < *within; {
-		seed := *from + uint64(sum.Stops-min(sum.Stops, len(first)))
-		if sum.Stops < len(first) {
-			seed = first[sum.Stops]
-		}
-		p := play(t, random(seed), false)
-		sum.add(p)
-		switch broken := p.judge(); {
+	began, failed := time.Now(), ""
+	for played := range plays(t, first, func(n int) bool { return *stops > 0 && n < *stops || *stops == 0 && time.Since(began) < *within }) {
+		sum.add(played.pod)
+		switch broken := played.broken; {
 		case len(broken) > 0 && *goOn:
-			t.Errorf("seed %d: %s", seed, strings.Join(broken, "; "))
+			t.Errorf("seed %d: %s", played.seed, strings.Join(broken, "; "))
 		case len(broken) > 0:
-			t.Fatalf("after %d stops: %s", sum.Stops, shrunk(t, random(seed), broken))
+			failed = fmt.Sprintf("after %d stops: %s", sum.Stops, shrunk(t, random(played.seed), broken))
+		}
+		if failed != "" {
+			break
 		}
 		if sum.Stops%10_000 == 0 {
 			fmt.Println(sum)
+		}
+	}
+	if failed != "" {
+		t.Fatal(failed)
+	}
+}
+
+// played is one scenario after it was played.
+type played struct {
+	seed   uint64
+	pod    *pod
+	broken []string
+}
+
+// plays plays scenarios on all processors, the first seeds before the others, and hands them out in their order for as long as more says.
+func plays(t *testing.T, first []uint64, more func(n int) bool) iter.Seq[played] {
+	t.Helper()
+	return func(yield func(played) bool) {
+		var under []chan played // what is being played, the oldest first
+		n := 0
+		for {
+			for ; len(under) < runtime.GOMAXPROCS(0) && more(n); n++ {
+				seed := *from + uint64(n-min(n, len(first)))
+				if n < len(first) {
+					seed = first[n]
+				}
+				done := make(chan played, 1)
+				under = append(under, done)
+				go func() {
+					p := play(t, random(seed), false)
+					done <- played{seed, p, p.judge()}
+				}()
+			}
+			if len(under) == 0 || !yield(<-under[0]) {
+				break
+			}
+			under = under[1:]
+		}
+		for _, last := range under[min(1, len(under)):] {
+			<-last
 		}
 	}
 }
@@ -105,8 +146,8 @@ func (s *sum) add(p *pod) {
 	for _, r := range p.lost {
 		why := p.excuse()
 		switch {
-		case r.cutBy == "fault":
-			why = "fault"
+		case r.cutBy == "fault", r.cutBy == "restart":
+			why = r.cutBy
 		case why == "" && r.fresh:
 			why = "balancer late"
 		case why == "":

@@ -11,21 +11,18 @@ import (
 )
 
 // saw shows the watch what came to the agent and what it did, and notes the promise that this broke.
-func (p *pod) saw(in drain.Input, s *drain.State, d drain.Decision) {
+func (p *pod) saw(a *process, in drain.Input, s *drain.State, d drain.Decision) {
 	p.with(func() {
-		if p.told == nil {
-			p.told = p.watched()
-		}
-		p.beside.At(in.At)
-		p.show(in)
+		a.beside.At(in.At)
+		a.show(in)
 		seen := promises.Decision{
 			From: promises.Phase(d.From), To: promises.Phase(d.To), Answered: promises.Set(d.Release), Do: promises.Actions(d.Do),
-			Verdict: d.Verdict.String(), Exit: d.Exit, Arrived: p.lastConn,
+			Verdict: d.Verdict.String(), Exit: d.Exit, Arrived: max(0, p.lastConn-a.began),
 		}
 		if d.From == drain.Settling && d.To == drain.Stopping {
 			seen.Score, seen.Scored = drain.Score(&p.policy, s)
 		}
-		if why := p.beside.Decided(p.told, seen); why != "" {
+		if why := a.beside.Decided(a.told, seen); why != "" {
 			p.breaks(why)
 		}
 	})
@@ -35,7 +32,7 @@ func (p *pod) saw(in drain.Input, s *drain.State, d drain.Decision) {
 func (p *pod) watched() *promises.Pod {
 	its := &p.policy
 	pod := &promises.Pod{
-		Sources: []int{0}, Hooks: promises.Set(its.Hooks), Admin: its.ProxyAdmin, Observe: its.Observe,
+		Sources: []int{0}, Hooks: promises.Set(its.Hooks), ExitWith: promises.Set(its.ExitWith), Admin: its.ProxyAdmin, Observe: its.Observe,
 		Grace: its.Grace, Margin: its.Margin, Confirm: its.ConfirmWindow, RestartMax: its.RestartMax,
 		Propagation: its.Propagation, QuietMin: its.QuietMin, QuietMax: its.QuietMax, Settle: its.Settle,
 		AnnounceMax: its.AnnounceMax, DrainMax: its.DrainMax, AbortAfter: its.AbortAfter, AcceptLoss: its.AcceptLoss,
@@ -53,13 +50,13 @@ func (p *pod) logged() *promises.Pod {
 	return pod
 }
 
-func (p *pod) show(in drain.Input) {
-	w := &p.beside
+func (a *process) show(in drain.Input) {
+	w := &a.beside
 	switch in.Kind {
 	case drain.HookCalled:
 		w.Called(int(min(in.Container, drain.Stranger)), in.Authentic)
 	case drain.Terminated:
-		w.Sigterm(p.told)
+		w.Sigterm(a.told)
 	case drain.ProxySampled:
 		w.Proxy(shown(in.Proxy.InFlight), shown(in.Proxy.Bytes), shown(in.Proxy.Conns), shown(in.Proxy.NewConns), shown(in.Proxy.Requests))
 	case drain.SocketsSampled:
@@ -67,7 +64,7 @@ func (p *pod) show(in drain.Input) {
 	case drain.AppSampled:
 		w.App(in.Source, shown(in.InFlight), in.Closed)
 	case drain.Seen:
-		w.Saw(p.told, int(in.Container), promises.Liveness(in.Live))
+		w.Saw(a.told, int(in.Container), promises.Liveness(in.Live))
 	case drain.Described:
 		w.Described(in.Facts.Handover, in.Facts.Replaced)
 	case drain.Acted:

@@ -1,0 +1,23 @@
+package drain
+
+import "testing"
+
+// An app that ends at a settled zero, with its proxy, is not blamed before the proxy was looked at again either.
+func TestBlameAtASettledZero(t *testing.T) {
+	ends := func(then Liveness) func(*world) {
+		return func(w *world) {
+			w.run(10*sec, nil)
+			w.stop()
+			w.run(11580*ms, nil)
+			w.live[app], w.live[proxy] = Gone, Unseen
+			w.run(11740*ms, nil)
+			w.live[proxy] = then
+			w.run(60*sec, nil)
+		}
+	}
+	obey(t, map[string]rule{
+		"the proxy had ended":          {play: ends(Gone), want: []string{"draining -> settling", "settling -> stopping: proxy died", "verdict proxy_died", "!app_died"}},
+		"the proxy is there":           {play: ends(Up), want: []string{"settling -> stopping: app died", "verdict app_died"}},
+		"nobody can see it any longer": {play: ends(Unseen), want: []string{"12.100s  settling -> stopping: app died", "verdict app_died"}},
+	})
+}
