@@ -43,7 +43,7 @@ check: ## formatting, linters, module files, generated pages, known vulnerabilit
 
 bench: ## the figures of the README, measured here, beside what people run today (an hour; with bench-rollouts where a node can run)
 	scripts/setup demo
-	go run ./scripts/bench # docs/reference/cost.md: go run ./scripts/bench --only cost --page docs/reference/cost.md
+	go run ./scripts/bench # docs/reference/cost.md: go run ./scripts/bench --only cost --page docs/reference/cost.md; docs/reference/admission.md likewise
 
 fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
