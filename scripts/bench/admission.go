@@ -36,8 +36,10 @@ func (b *bench) admission(ctx context.Context) ([]figure, error) {
 	latency := figure{Name: "50 pods a second, drain-controller's webhook: the slowest of 100 pods", Unit: "ms", Goal: "≤ 20 for an answer", Rows: rows()}
 	median := figure{Name: "the same pods: the median", Unit: "ms", Rows: rows()}
 	kinds := []string{"MiB/working-set", "MiB/anonymous", "MiB/file"}
-	memory := figure{Name: "the same, drain-controller in a cgroup of 64 MiB with 2,000 pods", Unit: "MiB", Goal: "≤ 64, nothing killed",
-		Rows: []row{{Who: "working set, the kernel's part too"}, {Who: "anonymous"}, {Who: "of its program"}}}
+	memory := figure{
+		Name: "the same, drain-controller in a cgroup of 64 MiB with 2,000 pods", Unit: "MiB", Goal: "≤ 64, nothing killed",
+		Rows: []row{{Who: "working set, the kernel's part too"}, {Who: "anonymous"}, {Who: "of its program"}},
+	}
 	for range min(b.runs, 3) {
 		out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkPods$", "-benchtime", "1500x", "-timeout", "30m", "./deploy/controller").CombinedOutput()
 		if bytes.Contains(out, []byte("--- SKIP")) {
