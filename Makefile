@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz images release-dry-run appsources corpus helm compatibility advice e2e e2e-full e2e-gateways bench-rollouts soak simulate mutations faults clean
+.PHONY: help demo test check bench fuzz images release-dry-run appsources corpus helm cert-manager compatibility advice e2e e2e-full e2e-gateways bench-rollouts soak simulate mutations faults clean
 
 FUZZTIME ?= 20s
 GO_TEST ?= go test
@@ -28,6 +28,7 @@ check: ## formatting, linters, module files, generated pages, known vulnerabilit
 	go mod tidy -diff
 	cd scripts/images && go mod tidy -diff && go test ./... && go vet ./...
 	cd scripts/mesh && go mod tidy -diff && CGO_ENABLED=0 go vet -trimpath -gcflags=all=-dwarf=false ./... # as mesh builds it: nothing twice
+	cd scripts/cert-manager && go mod tidy -diff && CGO_ENABLED=0 go vet -trimpath -gcflags=all=-dwarf=false ./... # as build builds it
 	cd scripts/chart && go mod tidy -diff && go vet ./... && go test ./...
 	go vet ./...
 	go fix -diff ./...
@@ -42,7 +43,7 @@ check: ## formatting, linters, module files, generated pages, known vulnerabilit
 
 bench: ## the figures of the README, measured here, beside what people run today (an hour; with bench-rollouts where a node can run)
 	scripts/setup demo
-	go run ./scripts/bench # docs/reference/cost.md: go run ./scripts/bench --only cost --page docs/reference/cost.md
+	go run ./scripts/bench # docs/reference/cost.md: go run ./scripts/bench --only cost --page docs/reference/cost.md; docs/reference/admission.md likewise
 
 fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
@@ -117,6 +118,12 @@ corpus: ## roles, outputs of inject and findings of lint on a folder of public m
 
 helm: ## a chart through Helm 3, built from its module, with drainctl as the post-renderer
 	scripts/helm/run
+
+cert-manager: ## the chart with certificates of a real cert-manager, built from its module, at a real API server: issued, injected, renewed under load (ten minutes once)
+	scripts/cluster/cluster build
+	scripts/helm/run 3
+	scripts/cert-manager/build
+	go test -count=1 -timeout 10m -run CertManager -v ./deploy/controller | tee /dev/stderr | (! grep -e '--- SKIP')
 
 clean: ## remove what the targets left in the tree
 	rm -rf bin dist coverage.out

@@ -73,14 +73,18 @@ func TestPodsAtTheAPIServer(t *testing.T) {
 		agent     bool
 		warning   string
 	}{
-		"labelled namespace":              {on, nil, true, ""},
-		"labelled pod":                    {off, []func(*corev1.Pod){label("enabled")}, true, ""},
-		"neither":                         {off, nil, false, ""},
-		"the pod's label opts out":        {on, []func(*corev1.Pod){label("disabled")}, false, ""},
-		"the pod's annotation opts out":   {on, []func(*corev1.Pod){annotate("inject", "false")}, false, ""},
-		"own namespace":                   {ownNamespace, []func(*corev1.Pod){label("enabled")}, false, ""},
-		"kube-system":                     {"kube-system", []func(*corev1.Pod){label("enabled")}, false, ""},
-		"no Envoy is no warning":          {on, []func(*corev1.Pod){func(p *corev1.Pod) { p.Spec.Containers = p.Spec.Containers[:1] }}, false, ""},
+		"labelled namespace":            {on, nil, true, ""},
+		"labelled pod":                  {off, []func(*corev1.Pod){label("enabled")}, true, ""},
+		"neither":                       {off, nil, false, ""},
+		"the pod's label opts out":      {on, []func(*corev1.Pod){label("disabled")}, false, ""},
+		"the pod's annotation opts out": {on, []func(*corev1.Pod){annotate("inject", "false")}, false, ""},
+		"own namespace":                 {ownNamespace, []func(*corev1.Pod){label("enabled")}, false, ""},
+		"kube-system":                   {"kube-system", []func(*corev1.Pod){label("enabled")}, false, ""},
+		"no Envoy is no warning":        {on, []func(*corev1.Pod){func(p *corev1.Pod) { p.Spec.Containers = p.Spec.Containers[:1] }}, false, ""},
+		"a static pod's copy": {on, []func(*corev1.Pod){func(p *corev1.Pod) {
+			p.Spec.NodeName = "node"
+			metav1.SetMetaDataAnnotation(&p.ObjectMeta, corev1.MirrorPodAnnotationKey, "1")
+		}}, false, ""},
 		"cannot be planned":               {on, []func(*corev1.Pod){func(p *corev1.Pod) { p.Spec.Containers[0].Image = "envoyproxy/envoy:v1" }}, false, "drain-agent is not added: two containers look like Envoy"},
 		"annotation that nobody knows":    {on, []func(*corev1.Pod){annotate("nonsense", "1")}, true, "drain-agent.io/nonsense: no such annotation"},
 		"annotation with an image":        {on, []func(*corev1.Pod){annotate("image", "evil:1")}, true, "takes no image from annotations"},

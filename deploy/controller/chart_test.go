@@ -113,8 +113,8 @@ func TestEveryCombinationOfValuesIsAccepted(t *testing.T) {
 	}
 }
 
-// helm runs a version of Helm as people have it; make helm builds both into the cache.
-func (s *server) helm(t *testing.T, version string) func(arguments ...string) string {
+// helm runs a version of Helm as people have it, in a namespace; make helm builds both into the cache.
+func (s *server) helm(t *testing.T, version, namespace string) func(arguments ...string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *server) helm(t *testing.T, version string) func(arguments ...string) st
 	}
 	return func(arguments ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), built[len(built)-1], append(arguments, "--namespace="+ownNamespace)...) //nolint:gosec // ours
+		cmd := exec.CommandContext(context.WithoutCancel(t.Context()), built[len(built)-1], append(arguments, "--namespace="+namespace)...) //nolint:gosec // ours
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HELM_CONFIG_HOME="+dir, "HELM_DATA_HOME="+dir, "HELM_CACHE_HOME="+dir)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -173,7 +173,7 @@ func TestChartIsInstalledUpgradedAndRemoved(t *testing.T) {
 	before, now := archives(t)
 	for _, version := range []string{"helm3", "helm4"} {
 		t.Run(version, func(t *testing.T) {
-			helm := s.helm(t, version)
+			helm := s.helm(t, version, ownNamespace)
 			objects := s.objects(t)
 			if said := helm("install", "drain-controller", before, "--set=replicas=1,policy.enabled=true"); !strings.Contains(said, "kubectl label namespace NAMESPACE drain-agent.io/inject=enabled") {
 				t.Errorf("the notes say\n%s", said)
@@ -284,7 +284,8 @@ type load struct {
 	end     context.CancelFunc
 	done    sync.WaitGroup
 	made    atomic.Int64
-	last    atomic.Bool // the last pod had an agent
+	without atomic.Int64 // an agent
+	last    atomic.Bool  // the last pod had an agent
 	refused error
 }
 
@@ -295,10 +296,13 @@ func (s *server) load(t *testing.T, namespace string) *load {
 	l.done.Go(func() {
 		for ; ctx.Err() == nil; l.made.Add(1) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "load-", Namespace: namespace}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "envoy", Image: "envoyproxy/envoy:v1.40.0"}, {Name: "app", Image: "a:1"}}}}
-			if err := s.client.Create(ctx, pod); err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "webhook") {
+			err := s.client.Create(ctx, pod)
+			if err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "webhook") {
 				l.refused = err // an API server that just starts refuses pods for reasons of its own
 			}
-			l.last.Store(agentOf(pod) != nil)
+			if l.last.Store(agentOf(pod) != nil); err == nil && !l.last.Load() {
+				l.without.Add(1)
+			}
 			wait(ctx, 20*time.Millisecond)
 		}
 	})

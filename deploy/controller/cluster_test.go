@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/drain-agent/drain-agent/scripts/apiserver"
+	"github.com/drain-agent/drain-agent/scripts/cgroup"
 	"github.com/drain-agent/drain-agent/scripts/freeport"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
 )
@@ -38,9 +39,10 @@ const (
 type server struct {
 	env      *envtest.Environment
 	config   *rest.Config
-	admin    []byte // kubeconfig
-	own      []byte // kubeconfig of the controller's ServiceAccount
-	program  string // of the controller; "": that of the test
+	admin    []byte        // kubeconfig
+	own      []byte        // kubeconfig of the controller's ServiceAccount
+	program  string        // of the controller; "": that of the test
+	group    *cgroup.Group // that it runs in, if any
 	client   client.Client
 	warnings *warnings // of all requests
 }

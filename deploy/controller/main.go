@@ -56,6 +56,7 @@ type config struct {
 }
 
 func main() {
+	_ = readAsNeeded() // without it, only more memory is taken
 	spareMemory(os.Getenv("MEMORY_LIMIT"))
 	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
 }

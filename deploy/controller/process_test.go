@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +53,10 @@ func (s *server) replica(t testing.TB, listen int, flags ...string) *running {
 		return r.process.Process.Signal(os.Interrupt)
 	}
 	r.process.WaitDelay = time.Minute
+	s.show(ctx, folder) // kubelet mounts what is there before it starts a container
+	if s.group != nil {
+		s.group.Start(r.process)
+	}
 	if err := r.process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,15 +73,16 @@ func (s *server) replica(t testing.TB, listen int, flags ...string) *running {
 		}
 	})
 	t.Cleanup(r.stop)
-	go s.mount(ctx, folder)
+	go s.mount(ctx, r)
 	eventually(t, "drain-controller is ready", func() error { return ready(health) })
 	return r
 }
 
 type running struct {
 	process *exec.Cmd
-	folder  string // with its certificate
-	port    int    // of the webhooks
+	folder  string      // with its certificate
+	port    int         // of the webhooks
+	late    atomic.Bool // kubelet has not heard yet that the Secret has changed
 	stop    func()
 	over    chan struct{} // closed when it has ended
 	log     synced.Buffer
@@ -105,18 +111,25 @@ func (r *running) ended() bool {
 }
 
 // mount does what kubelet does with a Secret's volume.
-func (s *server) mount(ctx context.Context, dir string) {
+func (s *server) mount(ctx context.Context, r *running) {
 	for ; ctx.Err() == nil; wait(ctx, 200*time.Millisecond) {
-		var secret corev1.Secret
-		if s.client.Get(ctx, client.ObjectKey{Namespace: ownNamespace, Name: "drain-controller-certificate"}, &secret) != nil {
-			continue
+		if !r.late.Load() {
+			s.show(ctx, r.folder)
 		}
-		for _, name := range []string{"ca.crt", "tls.key", "tls.crt"} {
-			file := filepath.Join(dir, name)
-			if was, _ := os.ReadFile(file); len(secret.Data[name]) > 0 && !bytes.Equal(was, secret.Data[name]) {
-				_ = os.WriteFile(file+".new", secret.Data[name], 0o600) // a test that waits for it says that it does not come
-				_ = os.Rename(file+".new", file)
-			}
+	}
+}
+
+// show writes the Secret's data into the folder, if it is there.
+func (s *server) show(ctx context.Context, dir string) {
+	var secret corev1.Secret
+	if s.client.Get(ctx, client.ObjectKey{Namespace: ownNamespace, Name: "drain-controller-certificate"}, &secret) != nil {
+		return
+	}
+	for _, name := range []string{"ca.crt", "tls.key", "tls.crt"} {
+		file := filepath.Join(dir, name)
+		if was, _ := os.ReadFile(file); len(secret.Data[name]) > 0 && !bytes.Equal(was, secret.Data[name]) {
+			_ = os.WriteFile(file+".new", secret.Data[name], 0o600) // a test that waits for it says that it does not come
+			_ = os.Rename(file+".new", file)
 		}
 	}
 }

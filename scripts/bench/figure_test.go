@@ -10,9 +10,9 @@ func TestPage(t *testing.T) {
 	got := page([]figure{
 		{Name: "processor time", Unit: "thousandths of a core", Goal: "≤ 20", Rows: []row{{"drain-agent", []float64{17, 14, 16.25}}, {"nobody", nil}, {"sleep", []float64{1, 2}}}},
 		{Name: "nothing", Unit: "s"},
-	}, "go run ./scripts/bench --only cost", "2026-01-02", "2 cores")
+	}, "What it costs", "go run ./scripts/bench --only cost", "2026-01-02", "2 cores")
 	for _, want := range []string{
-		"on 2026-01-02 with `go run ./scripts/bench --only cost`, on 2 cores.",
+		"\n# What it costs\n\nMeasured on 2026-01-02 with `go run ./scripts/bench --only cost`, on 2 cores.",
 		"| figure | who | median | min … max | n | goal |\n| --- | --- | --- | --- | --- | --- |\n" +
 			"| processor time, thousandths of a core | drain-agent | 16.2 | 14 … 17 | 3 | ≤ 20 |\n|  | sleep | 1.5 | 1 … 2 | 2 |  |\n",
 	} {

@@ -5,19 +5,20 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
 
 // page returns the figures as a page that says when, where and how they were measured.
-func page(figures []figure, command, when, where string) string {
+func page(figures []figure, title, command, when, where string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<!-- Written by %s: measure again, do not edit. -->
-# What a drain costs
+# %s
 
 Measured on %s with `+"`%s`"+`, on %s. A busy machine prints worse figures, and the spread says so; no figure fails anything. The goal is drain-agent's.
 
-`, command, when, command, where)
+`, command, title, when, command, where)
 	for i, line := range cells(figures) {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
 		if i == 0 {
@@ -52,5 +53,9 @@ func load() string {
 
 func writePage(f flags, figures []figure, before string) error {
 	command := strings.Join(append([]string{"go run ./scripts/bench"}, f.Only...), " --only ")
-	return os.WriteFile(f.Page, []byte(page(figures, command, time.Now().UTC().Format(time.DateOnly), machine(before))), 0o644)
+	title := "What a drain costs"
+	if slices.Equal(f.Only, []string{"admission"}) {
+		title = "What drain-controller costs"
+	}
+	return os.WriteFile(f.Page, []byte(page(figures, title, command, time.Now().UTC().Format(time.DateOnly), machine(before))), 0o644)
 }

@@ -34,6 +34,7 @@ func TestController(t *testing.T) {
 		}
 	}
 	lostNothing(t, roll(t, w, max(1, *rollouts/3)))
+	keepsClassAndOrder(t)
 
 	kubectl(t, "-n", "e2e-drain-system", "scale", "deployment/drain-controller", "--replicas=0")
 	kubectl(t, "-n", "e2e-drain-system", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=drain-controller", "--timeout=90s")

@@ -19,6 +19,8 @@ const (
 	classRequests = "requests" // of Envoy: what fails with an answer, and is counted then
 	proxyErrors   = "proxy errors"
 	cutBytes      = "bytes"
+
+	breaksOffIn = time.Second // an Envoy that was told to end answers no longer than that
 )
 
 // cuts remembers the last readings before processes end. It outlives no drain that began later: readings carry their time.
@@ -31,6 +33,8 @@ type cuts struct {
 	sockets drain.SocketSample // the newest that could be read
 	stalled int64              // bytes that stood still when the proxy was last seen to be there
 
+	late *message // a lower reading of an Envoy that breaks off what it has: believed once that has answered for so long after it
+
 	errors drain.Reading // the newest that could be read; another rung may say what is in flight when theirs is given up
 	before drain.Count   // errors at the first look at the proxy after the stop began
 }
@@ -40,21 +44,16 @@ func newCuts() cuts {
 }
 
 // note takes what an input says. A reading that failed leaves the last word to the one before it, and so does a lower one of an Envoy that
-// breaks off what it has.
+// breaks off what it has, unless that still answers long after it: then it had not been told to end yet.
 func (k *cuts) note(m message, breaksOff bool) {
 	switch m.Kind {
 	case drain.ProxySampled:
-		if b := m.Proxy.Bytes; b.Known && (!breaksOff || b.N >= k.own.N) {
-			k.own = b
-		}
-		if n := m.Proxy.InFlight; n.Known && (!breaksOff || n.N >= k.proxy.N) {
-			if m.errors.Known {
-				k.errors = drain.Reading{Count: m.errors, At: m.Proxy.InFlight.At}
-			}
-			k.proxy = load{m.Proxy.InFlight, m.classes, k.errors.Count}
-			if !k.before.Known {
-				k.before = m.errors
-			}
+		if breaksOff {
+			k.last(&m)
+		} else {
+			k.late = nil
+			k.takeRequests(&m)
+			k.takeBytes(&m)
 		}
 	case drain.SocketsSampled:
 		if m.Sockets.Bytes.Known {
@@ -70,6 +69,50 @@ func (k *cuts) note(m message, breaksOff bool) {
 			k.stalled = k.sockets.Stalled.N
 		}
 	default:
+	}
+}
+
+// last notes what an Envoy says that is told to end, or will be.
+func (k *cuts) last(m *message) {
+	n, b := m.Proxy.InFlight, m.Proxy.Bytes
+	if n.N >= k.proxy.N {
+		k.takeRequests(m)
+	}
+	if b.N >= k.own.N {
+		k.takeBytes(m)
+	}
+	late := k.late
+	switch {
+	case n.Known && n.N < k.proxy.N, b.Known && b.N < k.own.N:
+		if late != nil && n.At-late.Proxy.InFlight.At < breaksOffIn {
+			return
+		}
+		if k.late = m; late != nil {
+			k.takeRequests(late)
+			k.takeBytes(late)
+		}
+	default:
+		k.late = nil
+	}
+}
+
+func (k *cuts) takeRequests(m *message) {
+	n := m.Proxy.InFlight
+	if !n.Known {
+		return
+	}
+	if m.errors.Known {
+		k.errors = drain.Reading{Count: m.errors, At: n.At}
+	}
+	k.proxy = load{n, m.classes, k.errors.Count}
+	if !k.before.Known {
+		k.before = m.errors
+	}
+}
+
+func (k *cuts) takeBytes(m *message) {
+	if b := m.Proxy.Bytes; b.Known {
+		k.own = b
 	}
 }
 

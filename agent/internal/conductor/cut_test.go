@@ -121,6 +121,28 @@ func TestLastAnswersOfAnEnvoyThatEnds(t *testing.T) {
 	}
 }
 
+// An Envoy that goes on after its hook was answered, as a native sidecar does beside an app that ends later, has finished what it says it has.
+func TestAnswersOfAnEnvoyThatIsToldToEndLater(t *testing.T) {
+	for goesOn, want := range map[time.Duration]map[string]int64{
+		1500 * time.Millisecond: {},
+		500 * time.Millisecond:  {"proxy": 2, "bytes": 4096},
+	} {
+		t.Run(goesOn.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, p *pod) {
+				p.goesOn = goesOn
+				p.proxyLook.InFlight, p.proxyLook.Bytes = drain.Known(2), drain.Known(4096)
+				p.stopped()
+				p.until("the proxy is let go", func() bool { return p.said("answer proxy") })
+				p.set(func() { p.proxyLook.InFlight, p.proxyLook.Bytes = drain.Known(0), drain.Known(0) })
+				p.code()
+				if v := p.verdict(); v.Outcome != "deadline" || !maps.Equal(v.Cut, want) {
+					t.Errorf("%s, cut %v, want %v", v.Outcome, v.Cut, want)
+				}
+			})
+		})
+	}
+}
+
 // Who calls a hook again changes nothing about when its container was let go.
 func TestCutStandsWhereAHookIsCalledAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pod) {

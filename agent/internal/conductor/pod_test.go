@@ -41,7 +41,8 @@ type pod struct {
 	appClasses                             map[string]int64
 	appErr                                 error
 	appLive                                drain.Liveness
-	appEnds                                func() // runs when it does
+	appEnds                                func()        // runs when it does
+	goesOn                                 time.Duration // the proxy, after its hook's answer, for so much longer than others
 	epoch, doubt                           string
 	owned, lingers                         bool                  // Envoy's owner has a drain of its own; it lets Envoy finish at SIGTERM
 	readApp                                func(context.Context) // runs before each reading of the app
@@ -158,6 +159,7 @@ func (p *pod) stopAll() {
 					}
 				})
 			case "proxy":
+				<-time.After(p.goesOn)
 				p.set(func() { p.proxyLook = ProxyLook{Live: drain.Gone, Failure: refused} })
 			case "agent":
 				p.c.Terminate()
