@@ -16,8 +16,9 @@ import (
 )
 
 // An Envoy with very many clusters, http statistics hidden as Istio hides them: its answers are expensive, and no stop meets its
-// deadline because of them: a sidecar, whose pod only some of them concern, and a gateway, where every one counts. LARGE_CLUSTERS=5000 LARGE_MB=100 is the long form: so many clusters, so much configuration in all. LARGE_MS is how
-// long the request takes that the stop waits for: the first answer of each kind costs the same in a short stop and in a long one.
+// deadline because of them: a sidecar, whose pod only some of them concern, and a gateway, where every one counts.
+// LARGE_CLUSTERS=5000 LARGE_MB=100 is the long form: so many clusters, so much configuration in all. LARGE_MS is how long the request takes
+// that the stop waits for: the first answer of each kind costs the same in a short stop and in a long one.
 func TestLargeConfiguration(t *testing.T) {
 	t.Parallel()
 	for name, egress := range map[string]bool{"sidecar": true, "gateway": false} {
