@@ -388,6 +388,9 @@ func (w *Watch) take(p *Pod, d *Decision) {
 func (w *Watch) enter(p *Pod, d *Decision) {
 	if (d.To == Confirming || d.To.terminating() && !d.From.terminating()) && w.signals(p) != 0 {
 		w.t0 = w.firstSignal()
+		if a := p.agent(); w.sigterm && a >= 0 && d.To.terminating() && w.hooks[a].called > 0 && w.sigtermAt < w.hooks[a].called+p.Grace+p.AbortAfter {
+			w.t0 = min(w.t0, w.hooks[a].called) // kubelet sends SIGTERM after our own hook, whatever came of that
+		}
 		w.trigger = w.signals(p) | w.leaving(p)
 	}
 	if d.To.terminating() && !d.From.terminating() {

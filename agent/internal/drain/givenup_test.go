@@ -129,6 +129,24 @@ func TestGivenUp(t *testing.T) {
 			},
 			want: []string{"answer app", "verdict aborted", "verdict finished_by_operator", "!died"},
 		},
+		"our own SIGTERM, after a stop that was taken back, leaves what is left of the grace period since our own hook came": {
+			policy: func(p *Policy) {
+				p.Containers[app].Stage, p.Containers[proxy].Stage, p.Containers[proxy].Outlives = 1, 0, true
+			},
+			play: func(w *world) {
+				w.signals, w.endsAfter[proxy] = true, -1
+				w.app, w.proxy = Known(1), Known(1)
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(60*sec, func() bool { return w.answered[proxy] != 0 })
+				for range 2 {
+					w.run(w.now+ms, nil)
+					w.hook(proxy)
+				}
+				w.run(10*sec+w.p.Grace, nil)
+			},
+			want: []string{"answer proxy", "verdict aborted", "verdict aborted", "SIGTERM", "verdict deadline"},
+		},
 		"nor where it is called again twice": {
 			play: func(w *world) { calledAgain(w, 2) },
 			want: []string{"verdict aborted", "answer app", "answer proxy", "verdict clean", "!died"},

@@ -7,7 +7,7 @@ import (
 
 // beginStop starts the drain proper. A pod that an operator has drained already skips the announcement.
 func (s *State) beginStop(p *Policy, why Why, d *Decision) {
-	s.T0 = s.firstFact()
+	s.T0 = min(s.firstFact(), s.provedCall(p))
 	s.Trigger = s.facts(p)
 	s.Finish = false
 	if s.T0 > s.EarlyT0+p.Grace+p.AbortAfter { // a pod that was really being stopped then is dead by now
@@ -18,6 +18,19 @@ func (s *State) beginStop(p *Policy, why Why, d *Decision) {
 		return
 	}
 	s.enter(Announcing, why, d)
+}
+
+// provedCall is when our own hook came, where our own SIGTERM proves it: kubelet sends that after the answer, and its grace period began with
+// the call, also where the hook was answered in a stop that was taken back since.
+func (s *State) provedCall(p *Policy) time.Duration {
+	agent := p.Agent()
+	if !s.Sigterm || agent == Nobody {
+		return Never
+	}
+	if own := s.Hooks[agent].Called; own > 0 && s.SigtermAt < own+p.Grace+p.AbortAfter {
+		return own
+	}
+	return Never
 }
 
 // announcing keeps serving until peers have noticed. Starting to drain early costs reconnects, never requests.

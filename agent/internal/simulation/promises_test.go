@@ -143,8 +143,8 @@ func (p *pod) judgeVerdict(say sayer) {
 	if p.finishedFirst() && len(ours) == 2 && ours[0].Outcome == "finished_by_operator" {
 		ours = ours[1:]
 	}
-	for p.has("called again") && !p.sc.Token && len(ours) > 1 && ours[0].Outcome == "aborted" {
-		ours = ours[1:] // nothing proved the stop yet: a new fact
+	for p.has("called again") && !p.sc.Token && len(ours) > 1 && (ours[0].Outcome == "aborted" || ours[0].Outcome == "container_restart") {
+		ours = ours[1:] // nothing proved the stop yet: a new fact, or one container's, by what can be known
 	}
 	if len(ours) != 1 {
 		say("%d verdicts, want one", len(ours))
