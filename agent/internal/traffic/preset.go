@@ -25,8 +25,8 @@ func Presets() []Preset {
 			"no: it counts inference requests", "https://docs.vllm.ai/en/latest/usage/metrics.html",
 		},
 		{
-			"sglang", "SGLang", "prometheus", "/metrics", `{__name__=~"sglang:num_(running|queue)_reqs"}`,
-			"no: it counts inference requests", "https://docs.sglang.ai/references/production_metrics.html",
+			"sglang", "SGLang of 2026 or newer", "text", "/v1/loads?include=core", `"num_(?:running|waiting)_reqs": ?(\d+)`,
+			"no: it counts inference requests", "https://github.com/sgl-project/sglang/pull/16976",
 		},
 		{
 			"tgi", "Text Generation Inference", "prometheus", "/metrics", `{__name__=~"tgi_(queue_size|batch_current_size)"}`,

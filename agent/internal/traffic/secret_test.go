@@ -26,10 +26,9 @@ const marker = "s3cr3t"
 func TestPresetsAreShown(t *testing.T) {
 	for _, p := range Presets() {
 		spec := p.Kind + ":http://127.0.0.1:80" + p.Path + "#" + p.Read
-		path, _, query := strings.Cut(spec, "?auto")
 		want := spec
-		if query {
-			want = path + "?***#" + p.Read
+		if path, _, query := strings.Cut(p.Path, "?"); query {
+			want = p.Kind + ":http://127.0.0.1:80" + path + "?***#" + p.Read
 		}
 		if got := source(t, spec).Spec(); got != want {
 			t.Errorf("%s is shown as %s", spec, got)

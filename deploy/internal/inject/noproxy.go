@@ -24,7 +24,7 @@ type gauge struct {
 }
 
 // gauges are those servers. What needs a configuration file, such as LiteLLM's callbacks or nginx's stub_status, is not among them: no
-// manifest shows it. Sources: docs.vllm.ai/en/latest/deployment/k8s.html and /cli/serve, docs.sglang.ai (--enable-metrics),
+// manifest shows it. Sources: docs.vllm.ai/en/latest/deployment/k8s.html and /cli/serve, github.com/sgl-project/sglang/pull/16976 (/v1/loads),
 // huggingface.co/docs/text-generation-inference, github.com/ggml-org/llama.cpp/blob/master/docs/docker.md (--metrics).
 var gauges = []gauge{
 	{
@@ -34,7 +34,7 @@ var gauges = []gauge{
 		"",
 		[]string{"--disable-log-stats", "--grpc", "--headless", "--uds", "--config"},
 	},
-	{"sglang", nil, []string{"sglang.launch_server", "sglang serve"}, "--enable-metrics", []string{"--config"}},
+	{"sglang", nil, []string{"sglang.launch_server", "sglang serve"}, "", []string{"--config", "--api-key", "--admin-api-key"}},
 	{"tgi", []string{"text-generation-inference"}, []string{"text-generation-launcher"}, "", nil},
 	{
 		"llama-cpp",

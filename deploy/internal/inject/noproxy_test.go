@@ -23,8 +23,8 @@ func TestPlanWithoutAProxy(t *testing.T) {
 	}{
 		"vLLM":                                 {containers: "{name: s, image: \"vllm/vllm-openai:v1\", ports: [{containerPort: 8000}]}", args: "--proxy=none --watch=app=port:8000 --app-source=app=preset:vllm@http://127.0.0.1:8000"},
 		"vLLM by its command":                  {containers: "{name: s, image: \"registry.example/gpu:1\", command: [sh, -c, \"exec vllm serve some/model\"], ports: [{containerPort: 8000}]}", args: "--app-source=app=preset:vllm@http://127.0.0.1:8000"},
-		"SGLang that tells":                    {containers: "{name: s, image: \"lmsysorg/sglang:v1\", command: [python3, -m, sglang.launch_server, --enable-metrics], ports: [{containerPort: 30000}]}", args: "--app-source=app=preset:sglang@http://127.0.0.1:30000"},
-		"SGLang that does not tell":            {containers: "{name: s, image: \"lmsysorg/sglang:v1\", command: [python3, -m, sglang.launch_server], ports: [{containerPort: 30000}]}", asks: "only with --enable-metrics"},
+		"SGLang":                               {containers: "{name: s, image: \"lmsysorg/sglang:v1\", command: [python3, -m, sglang.launch_server], ports: [{containerPort: 30000}]}", args: "--app-source=app=preset:sglang@http://127.0.0.1:30000"},
+		"SGLang with a key":                    {containers: "{name: s, image: \"lmsysorg/sglang:v1\", command: [python3, -m, sglang.launch_server, --api-key, s3cr3t], ports: [{containerPort: 30000}]}", asks: "with --api-key"},
 		"llama.cpp":                            {containers: "{name: s, image: \"ghcr.io/ggml-org/llama.cpp:server\", args: [--metrics], ports: [{containerPort: 8080}]}", args: "--app-source=app=preset:llama-cpp@http://127.0.0.1:8080"},
 		"TGI":                                  {containers: "{name: s, image: \"ghcr.io/huggingface/text-generation-inference:3\", ports: [{containerPort: 80}]}", args: "--app-source=app=preset:tgi@http://127.0.0.1:80"},
 		"a router that names vLLM":             {containers: gpu + "command: [python, -m, router, --backend, vllm]}", asks: "nothing says how many"},
