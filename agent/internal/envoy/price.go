@@ -13,7 +13,7 @@ const (
 	statsPace     = 250 * time.Millisecond // how often the statistics are read at most while hosts have requests: they cannot change the verdict then
 	statsFree     = 4 * time.Second        // what was not spent in that long may be spent at once: a drain begins with questions
 	unproven      = 5 * time.Millisecond   // what a first reading of the statistics is believed to cost at most; so little hardly costs anything
-	unprovenWhole = 250 * time.Millisecond // and a first answer of /clusters
+	unprovenWhole = time.Second            // and a first answer of /clusters
 	lookPace      = time.Second            // how often the configuration is read at most
 	lookEvery     = 5 * time.Second        // how often it is read at least while readings are frequent
 

@@ -14,7 +14,7 @@ func TestAnAnswerThatCameLateOnceIsNoPrice(t *testing.T) {
 	}{
 		"stood still for 3 s":             {[]time.Duration{5 * time.Millisecond, 3 * time.Second}, 20 * 10 * time.Millisecond},
 		"failed after 15 s":               {[]time.Duration{5 * time.Millisecond, wholeCall}, 20 * 10 * time.Millisecond},
-		"4 s at first, it may be loading": {[]time.Duration{4 * time.Second}, 20 * 250 * time.Millisecond},
+		"4 s at first, it may be loading": {[]time.Duration{4 * time.Second}, 20 * time.Second},
 		"always 4 s":                      {[]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second, 4 * time.Second, 4 * time.Second}, 80 * time.Second},
 	} {
 		var w whole
