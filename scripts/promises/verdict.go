@@ -46,11 +46,16 @@ func (w *Watch) takenBack(p *Pod, d *Decision) {
 	if borne == 0 {
 		return
 	}
-	if w.earlyT0 = w.t0; w.earlier != 0 {
-		return
+	doubt := uint8(0)
+	if w.zeroStop && w.late == 0 {
+		doubt = unsure
 	}
-	if w.earlier = borne; w.zeroStop && w.late == 0 {
-		w.earlier |= unsure
+	switch w.earlyT0 = w.t0; {
+	case w.earlier == 0:
+		w.earlier = borne | doubt
+	case w.earlier&unsure != 0: // it may have borne none, and this one its own
+		w.earlier = w.earlier&^unsure | borne | doubt
+	default:
 	}
 }
 
