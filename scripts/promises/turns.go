@@ -47,8 +47,11 @@ func (w *Watch) shareEnd(p *Pod, id int) time.Duration {
 	_, last, scale := p.budget()
 	c := &p.Containers[id]
 	end := w.turn[c.Stage] + scaled(p.share(c.Stage), scale)
-	if p.Log != nil && c.Proxy { // its owner may have been told before it was let go, and no line says when its turn began
+	switch { // no line of a log says when a turn began
+	case p.Log != nil && c.Proxy: // its owner may have been told before it was let go
 		end -= scaled(500*time.Millisecond, scale)
+	case p.Log != nil: // lines of one moment are one decision, which the last of them dates
+		end -= 20 * time.Millisecond
 	}
 	if c.Worker {
 		end = max(end, w.t0+last-scaled(p.sharesAfter(c.Stage), scale))
