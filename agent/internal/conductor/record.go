@@ -90,7 +90,7 @@ func (c *Conductor) noteInput(in message, d drain.Decision, before *[drain.MaxCo
 		fact.Reason = "SIGTERM"
 		c.record(fact)
 	case drain.Seen:
-		if was := before[in.Container].Live; was != in.Live && c.state.Phase != drain.Serving {
+		if was := before[in.Container].Live; was != in.Live && (c.state.Phase != drain.Serving || was != drain.Unseen && in.Live == drain.Gone) {
 			fact.Reason = p.Name(in.Container) + " was " + was.String() + ", is " + in.Live.String()
 			if p.Observe && in.Container == p.Proxy() && in.Live == drain.Gone {
 				fact.Reason += fmt.Sprintf("; read last %d ms ago: what failed since is not counted", (c.elapsed() - c.track.cuts.seenAt()).Milliseconds())
