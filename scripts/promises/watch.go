@@ -215,15 +215,15 @@ func (w *Watch) App(source int, r Reading, refused bool) {
 	}
 }
 
-// Saw shows what was seen of a container.
-func (w *Watch) Saw(p *Pod, id int, live Liveness) {
+// Saw shows what was seen of a container, by a look that took so long.
+func (w *Watch) Saw(p *Pod, id int, live Liveness, took time.Duration) {
 	h := &w.hooks[id]
 	if live == Gone && (h.live != Gone || h.goneSince < w.t0) {
 		h.goneSince = w.now
 	}
 	h.live, h.liveAt = live, w.now
 	if live == Up || live == Leaving {
-		h.seenUp, h.upAt = true, w.now
+		h.seenUp, h.upAt = true, w.now-took
 		if live == Up {
 			h.openAt = w.now
 			h.told = h.told && w.phase != Serving && w.phase != Maintenance

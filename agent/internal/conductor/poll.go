@@ -214,7 +214,7 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 		}
 		note = look.Note
 		if proxy := c.cfg.Policy.Proxy(); proxy != drain.Nobody && look.Live != drain.Unseen {
-			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live})
+			c.send(drain.Input{Kind: drain.Seen, Container: proxy, Live: look.Live, Looked: at})
 		}
 		c.deliver(message{classes: look.Classes, errors: look.Errors, Input: drain.Input{Kind: drain.ProxySampled, Proxy: drain.ProxySample{
 			InFlight: inFlight, Bytes: bytes, Conns: stat(look.Conns, look.StatsAge), NewConns: stat(look.NewConns, look.StatsAge), Requests: stat(look.Requests, look.RequestsAge),
@@ -256,7 +256,7 @@ func errorText(err error) string {
 
 func (c *Conductor) readWatch(watch Watch) func(context.Context, *poller, time.Duration) {
 	said := false
-	return func(ctx context.Context, p *poller, _ time.Duration) {
+	return func(ctx context.Context, p *poller, at time.Duration) {
 		began := time.Now()
 		live, err := watch.Look(ctx)
 		p.note(time.Since(began), errorText(err))
@@ -264,7 +264,7 @@ func (c *Conductor) readWatch(watch Watch) func(context.Context, *poller, time.D
 			said = !said
 			c.noteProblem("watch of "+c.cfg.Policy.Name(watch.Container), err)
 		}
-		c.send(drain.Input{Kind: drain.Seen, Container: watch.Container, Live: live})
+		c.send(drain.Input{Kind: drain.Seen, Container: watch.Container, Live: live, Looked: at})
 	}
 }
 

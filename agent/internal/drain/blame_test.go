@@ -1,6 +1,9 @@
 package drain
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // An app that ends at a settled zero, with its proxy, is not blamed before the proxy was looked at again either.
 func TestBlameAtASettledZero(t *testing.T) {
@@ -19,5 +22,27 @@ func TestBlameAtASettledZero(t *testing.T) {
 		"the proxy had ended":          {play: ends(Gone), want: []string{"draining -> settling", "settling -> stopping: proxy died", "verdict proxy_died", "!app_died"}},
 		"the proxy is there":           {play: ends(Up), want: []string{"settling -> stopping: app died", "verdict app_died"}},
 		"nobody can see it any longer": {play: ends(Unseen), want: []string{"12.100s  settling -> stopping: app died", "verdict app_died"}},
+	})
+}
+
+// A look at the proxy that began before the app's end says nothing of later, however late its answer comes.
+func TestBlameAwaitsALookThatBeganLater(t *testing.T) {
+	answered := func(began time.Duration) func(*world) {
+		return func(w *world) {
+			w.run(10*sec, nil)
+			w.stop()
+			w.run(10200*ms, nil)
+			w.live[app], w.live[proxy] = Gone, Unseen
+			w.run(w.now+5*sec, func() bool { return w.s.Hooks[app].Live == Gone })
+			w.run(w.now+10*ms, nil)
+			w.send(Input{Kind: Seen, Container: proxy, Live: Up, Looked: w.now + began})
+			w.run(w.now+200*ms, nil)
+			w.live[proxy] = Gone
+			w.run(60*sec, nil)
+		}
+	}
+	obey(t, map[string]rule{
+		"before": {play: answered(-20 * ms), want: []string{"-> stopping: proxy died", "verdict proxy_died", "!app_died"}},
+		"after":  {play: answered(0), want: []string{"announcing -> stopping: app died", "verdict app_died"}},
 	})
 }

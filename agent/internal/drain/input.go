@@ -34,6 +34,7 @@ type Input struct {
 	Proxy     ProxySample
 	Sockets   SocketSample
 	Live      Liveness
+	Looked    time.Duration // when the look at Live began, which an answer may follow late; zero: At
 	Facts     ProxyFacts
 	Action    Actions
 	OK        bool

@@ -1,6 +1,8 @@
 package drain
 
 import (
+	"cmp"
+
 	"github.com/drain-agent/drain-agent/scripts/promises"
 )
 
@@ -62,7 +64,7 @@ func show(w *promises.Watch, pod *promises.Pod, in Input) {
 	case AppSampled:
 		w.App(in.Source, shown(in.InFlight), in.Closed)
 	case Seen:
-		w.Saw(pod, int(in.Container), promises.Liveness(in.Live))
+		w.Saw(pod, int(in.Container), promises.Liveness(in.Live), in.At-cmp.Or(in.Looked, in.At))
 	case Described:
 		w.Described(in.Facts.Handover, in.Facts.Replaced)
 	case Acted:

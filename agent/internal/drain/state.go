@@ -79,7 +79,7 @@ type Hook struct {
 	LiveAt     time.Duration
 	GoneSince  time.Duration // of the first of the looks in a row that saw it gone
 	SeenUp     bool          // at any time: a port that nobody ever listened on proves nothing
-	UpAt       time.Duration // when it was seen up, or leaving, last
+	UpAt       time.Duration // when the newest look that saw it up, or leaving, began
 	OpenAt     time.Duration // when it was seen up last
 }
 

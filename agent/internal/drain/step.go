@@ -122,6 +122,9 @@ func (s *State) seen(p *Policy, in Input) {
 	h.Live, h.LiveAt = in.Live, in.At
 	if in.Live == Up || in.Live == Leaving {
 		h.SeenUp, h.UpAt = true, in.At
+		if in.Looked > 0 {
+			h.UpAt = in.Looked
+		}
 		if in.Live == Up {
 			h.OpenAt = in.At
 			h.Told = h.Told && s.Phase != Serving && s.Phase != Maintenance

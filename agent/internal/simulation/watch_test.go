@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 
@@ -64,7 +65,7 @@ func (a *process) show(in drain.Input) {
 	case drain.AppSampled:
 		w.App(in.Source, shown(in.InFlight), in.Closed)
 	case drain.Seen:
-		w.Saw(a.told, int(in.Container), promises.Liveness(in.Live))
+		w.Saw(a.told, int(in.Container), promises.Liveness(in.Live), in.At-cmp.Or(in.Looked, in.At))
 	case drain.Described:
 		w.Described(in.Facts.Handover, in.Facts.Replaced)
 	case drain.Acted:

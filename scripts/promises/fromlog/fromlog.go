@@ -199,14 +199,14 @@ func (j *judge) came(e *timeline.Event) {
 		j.watch.Finish()
 	}
 	if m := ended.FindStringSubmatch(e.Reason); m != nil && j.id(m[1]) < promises.Stranger && !j.watch.SeenGone(j.id(m[1])) {
-		j.watch.Saw(j.pod, j.id(m[1]), promises.Up)
-		j.watch.Saw(j.pod, j.id(m[1]), promises.Gone)
+		j.watch.Saw(j.pod, j.id(m[1]), promises.Up, 0)
+		j.watch.Saw(j.pod, j.id(m[1]), promises.Gone, 0)
 	}
 	if m := became.FindStringSubmatch(e.Reason); m != nil {
 		live := map[string]promises.Liveness{"up": promises.Up, "leaving": promises.Leaving, "gone": promises.Gone}[m[2]]
 		if id := j.id(m[1]); id < promises.Stranger {
-			j.watch.Saw(j.pod, id, promises.Up) // it was, or nobody would say so
-			j.watch.Saw(j.pod, id, live)
+			j.watch.Saw(j.pod, id, promises.Up, 0) // it was, or nobody would say so
+			j.watch.Saw(j.pod, id, live, 0)
 		}
 	}
 }
