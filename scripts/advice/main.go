@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
+	"github.com/drain-agent/drain-agent/scripts/machine"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
 )
 
@@ -60,7 +61,7 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	kept := experiment{When: time.Now().UTC().Format(time.DateOnly), Machine: machine()}
+	kept := experiment{When: time.Now().UTC().Format(time.DateOnly), Machine: machine.Name() + ", load average " + machine.Load() + " before"}
 	if f.Judge != "" {
 		kept, err = readRaw(f.Judge)
 	} else {
@@ -109,6 +110,6 @@ func (e *experiment) play(ctx context.Context, advise *adviser, dir string, f fl
 		}
 		e.Stops = append(e.Stops, s.stops(ctx, more, f.Parallel)...)
 	}
-	e.Load = load()
+	e.Load = machine.Load()
 	return ctx.Err()
 }

@@ -7,9 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"regexp"
-	"runtime"
-	"strings"
 )
 
 // experiment is all that was measured, with where and when.
@@ -66,27 +63,4 @@ func readRaw(path string) (e experiment, err error) {
 		e.Stops = append(e.Stops, s)
 	}
 	return e, nil
-}
-
-var model = regexp.MustCompile(`(?m)^model name\s*: (.*)$`)
-
-// machine says what this one is.
-func machine() string {
-	name := runtime.GOARCH
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if found := model.FindSubmatch(text); found != nil {
-			name = string(found[1])
-		}
-	}
-	return fmt.Sprintf("%d cores (%s), %s, load average %s before", runtime.NumCPU(), name, runtime.GOOS, load())
-}
-
-// load is the number of processes that want a processor, on average of the last minute.
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	average, _, _ := strings.Cut(string(text), " ")
-	return average
 }

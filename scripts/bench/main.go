@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/drain-agent/drain-agent/scripts/demo/demopod"
+	"github.com/drain-agent/drain-agent/scripts/machine"
 	"github.com/drain-agent/drain-agent/scripts/podsim/pod"
 )
 
@@ -87,7 +88,7 @@ func run(ctx context.Context, f flags) error {
 		return fmt.Errorf("set up: %w", err)
 	}
 	b := &bench{stage: stage, dir: filepath.Join(dir, "pods"), runs: f.Runs}
-	before := load()
+	before := machine.Load()
 	var all []figure
 	var failed error
 	for _, m := range measurements() {

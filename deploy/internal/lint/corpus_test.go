@@ -43,7 +43,7 @@ func TestCorpus(t *testing.T) {
 	table := expectations(t)
 	dir := os.Getenv("CORPUS")
 	if dir == "" {
-		t.Skip("CORPUS names no folder of manifests")
+		t.Skip("CORPUS names no folder: make corpus CORPUS=DIR")
 	}
 	files, err := filepath.Glob(dir + "/*.yaml")
 	if err != nil || len(files) == 0 {
