@@ -354,9 +354,12 @@ func (w *Watch) take(p *Pod, d *Decision) {
 		if h := &w.hooks[id]; d.Answered.Has(id) {
 			if !h.released {
 				h.answered, h.open = w.now, w.stillOpen(h)
-				if h.live != Gone {
+				switch {
+				case h.live != Gone:
 					h.letGoAt = w.now
-				} else if h.goneSince == w.now { // in one millisecond of a log
+				case w.mayLive(p, id): // its port is closed, and no more is known
+					h.letGoAt, h.goneSince = w.now, w.now
+				case h.goneSince == w.now: // in one millisecond of a log
 					h.answered++
 				}
 			}

@@ -65,7 +65,7 @@ func (s *State) confirming(p *Policy, d *Decision) {
 	case bits.OnesCount32(uint32(s.facts(p))) >= 2:
 		s.beginStop(p, Why{Code: SecondFact}, d)
 	case s.Finish && held != 0:
-		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
+		s.letGo(p, FinishedByOperator, Why{Code: AskedToFinish}, d)
 	case s.Now < s.T0+p.confirmWindow() && s.Hard == 0:
 		d.Waiting = Why{Code: OneFact, Who: lowest(held)}
 	case s.Sigterm && s.Hard == 0 && s.Now < s.T0+p.lateHooks():
@@ -91,13 +91,13 @@ func (s *State) holding(p *Policy, d *Decision) {
 	case p.Observe:
 		s.observeRestart(p, d)
 	case s.Finish:
-		s.letGo(FinishedByOperator, Why{Code: AskedToFinish}, d)
+		s.letGo(p, FinishedByOperator, Why{Code: AskedToFinish}, d)
 	case s.gone(who):
-		s.letGo(ContainerRestart, Why{Code: RestartGone, Who: who}, d)
+		s.letGo(p, ContainerRestart, Why{Code: RestartGone, Who: who}, d)
 	case s.idle(p, who):
-		s.letGo(ContainerRestart, Why{Code: RestartIdle, Who: who}, d)
+		s.letGo(p, ContainerRestart, Why{Code: RestartIdle, Who: who}, d)
 	case s.Now >= s.Hooks[who].Called+min(p.RestartMax, p.Budget().Hard):
-		s.letGo(ContainerRestart, Why{Code: RestartMaxOver, Who: who, For: p.RestartMax}, d)
+		s.letGo(p, ContainerRestart, Why{Code: RestartMaxOver, Who: who, For: p.RestartMax}, d)
 	default:
 		d.Waiting = Why{Code: OneContainer, Who: who}
 	}
@@ -106,15 +106,15 @@ func (s *State) holding(p *Policy, d *Decision) {
 // observeRestart waits until the container's sleep has let it go.
 func (s *State) observeRestart(p *Policy, d *Decision) {
 	if held := s.Held(); held == 0 || held == Set(0).With(p.Agent()) {
-		s.letGo(ContainerRestart, Why{Code: Slept}, d)
+		s.letGo(p, ContainerRestart, Why{Code: Slept}, d)
 	} else {
 		d.Waiting = Why{Code: OneContainer, Who: lowest(s.Held())}
 	}
 }
 
 // letGo answers what is held and goes back to where the pod was: nothing was changed.
-func (s *State) letGo(out Outcome, why Why, d *Decision) {
-	s.answer(d, s.Held())
+func (s *State) letGo(p *Policy, out Outcome, why Why, d *Decision) {
+	s.answer(p, d, s.Held())
 	d.Verdict = out
 	s.rest(why, d)
 }

@@ -5,7 +5,7 @@ import "time"
 // finish answers whatever is still held. The verdict waits for a proof that this was a pod stop.
 func (s *State) finish(p *Policy, why Why, d *Decision) {
 	if !p.Observe {
-		s.answer(d, s.Held())
+		s.answer(p, d, s.Held())
 	}
 	if s.proved(p) && !s.watching(p) && s.atWork(p) == Nobody {
 		s.concludeStop(p, why, d)
@@ -55,7 +55,7 @@ func (s *State) concludeStop(p *Policy, why Why, d *Decision) {
 
 // conclude ends the drain: how, is decided. What is left is in end.
 func (s *State) conclude(p *Policy, out Outcome, why Why, d *Decision) {
-	s.answer(d, s.Held())
+	s.answer(p, d, s.Held())
 	switch {
 	case out == ContainerRestart:
 		s.undo() // a maintenance that nobody wants any more
@@ -148,7 +148,7 @@ func (s *State) calledAgain(p *Policy, d *Decision) bool {
 		return false
 	}
 	if s.proved(p) || s.Hard != 0 {
-		s.answer(d, again)
+		s.answer(p, d, again)
 		return false
 	}
 	s.takeBack(lowest(again), d)
@@ -174,7 +174,7 @@ func (s *State) answerSleepers(p *Policy, d *Decision) {
 	for id := ID(0); id <= Stranger; id++ {
 		h := &s.Hooks[id]
 		if h.Held && (s.Now >= h.Called+p.sleep(id) || s.T0 != 0 && s.Now >= s.T0+p.Budget().Hard) {
-			s.answer(d, Set(0).With(id))
+			s.answer(p, d, Set(0).With(id))
 		}
 	}
 }

@@ -147,6 +147,23 @@ func TestGivenUp(t *testing.T) {
 			},
 			want: []string{"answer proxy", "verdict aborted", "verdict aborted", "SIGTERM", "verdict deadline"},
 		},
+		"nor who had closed its port on the drain URL when it was let go, and lived on": {
+			policy: appDrains,
+			play: func(w *world) {
+				w.app, w.proxy, w.signals = Known(1), Known(1), true
+				w.run(10*sec, nil)
+				w.stop()
+				w.run(11*sec, nil)
+				w.live[app] = Gone // so it seems
+				w.run(11500*ms, nil)
+				w.send(Input{Kind: AskedFinish})
+				w.run(w.now+30*ms, nil)
+				w.hook(app)
+				w.app, w.proxy = Count{}, Known(0)
+				w.run(60*sec, nil)
+			},
+			want: []string{"answer app", "verdict aborted", "verdict finished_by_operator", "!died"},
+		},
 		"nor where it is called again twice": {
 			play: func(w *world) { calledAgain(w, 2) },
 			want: []string{"verdict aborted", "answer app", "answer proxy", "verdict clean", "!died"},

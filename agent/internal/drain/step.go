@@ -15,7 +15,7 @@ func Step(p *Policy, s State, in Input) (State, Decision) {
 	d := Decision{From: s.Phase}
 	s.take(p, in)
 	if s.Over {
-		s.answer(&d, s.Held())
+		s.answer(p, &d, s.Held())
 	} else {
 		s.decide(p, &d)
 		if p.Observe {
@@ -173,13 +173,16 @@ func (s *State) enter(to Phase, why Why, d *Decision) {
 }
 
 // answer answers the hooks for real.
-func (s *State) answer(d *Decision, who Set) {
+func (s *State) answer(p *Policy, d *Decision, who Set) {
 	for id := ID(0); id <= Stranger; id++ {
 		if h := &s.Hooks[id]; who.Has(id) && h.Held {
 			if !h.Released {
 				h.AnsweredAt, h.Open = s.Now, s.stillOpen(h)
-				if h.Live != Gone { // else it lets nobody go
+				switch { // who is gone is not let go
+				case h.Live != Gone:
 					h.LetGoAt = s.Now
+				case s.mayLive(p, id): // its port is closed, and no more is known: it ends now at the earliest
+					h.LetGoAt, h.GoneSince = s.Now, s.Now
 				}
 			}
 			h.Held, h.Released = false, true
@@ -198,7 +201,7 @@ func (s *State) answerDead(p *Policy, d *Decision) {
 			if d.Why.Code == NoReason { // else the change of phase is the reason
 				d.Why = Why{Code: StageGone, Who: id}
 			}
-			s.answer(d, Set(0).With(id))
+			s.answer(p, d, Set(0).With(id))
 		}
 	}
 }
@@ -211,7 +214,7 @@ func (s *State) answerWorkers(p *Policy, d *Decision) {
 	}
 	for i := range p.Containers {
 		if p.Containers[i].Worker && s.Hooks[i].Held && s.Now >= s.T0+p.confirmWindow() {
-			s.answer(d, Set(0).With(ID(i)))
+			s.answer(p, d, Set(0).With(ID(i)))
 		}
 	}
 }

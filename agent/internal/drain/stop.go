@@ -200,7 +200,7 @@ func (s *State) release(p *Policy, d *Decision) {
 			d.Would = d.Would.With(id)
 		case !p.Observe && h.Held && (id != p.Proxy() || !s.handingOver(p)):
 			s.LetGo = true
-			s.answer(d, Set(0).With(id))
+			s.answer(p, d, Set(0).With(id))
 		}
 	}
 }
