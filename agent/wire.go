@@ -192,7 +192,7 @@ func (w *wires) proxy(ctx context.Context, since time.Time) conductor.ProxyLook 
 		Errors:   s.Errors,
 		InFlight: s.InFlight, Bytes: s.Bytes, Classes: s.Classes, Conns: s.Conns, NewConns: s.NewConns, Requests: s.Requests,
 		Age: s.Age, StatsAge: s.StatsAge, RequestsAge: s.RequestsAge, StatsEvery: s.StatsEvery,
-		Rung: s.Rung, Took: s.Took, Spared: s.Spared, Failure: string(s.Failure), Live: drain.Up,
+		Rung: s.Rung, Took: s.Took, Spared: s.Spared, Behind: s.Behind, Failure: string(s.Failure), Live: drain.Up,
 	}
 	if len(s.Demoted)+len(s.Notes) > 0 {
 		look.Note = "envoy is read in part: " + strings.Join(append(s.Notes, s.Demoted...), "; ")

@@ -25,6 +25,7 @@ type ProxyLook struct {
 	Changed bool          // its configuration is another one now: it must be described again
 	Took    time.Duration // what the look cost Envoy
 	Spared  time.Duration // the part of Took that the next look need not be put off for
+	Behind  bool          // what looks like this one were spared is not paid for yet
 
 	Age, StatsAge, RequestsAge time.Duration // how old InFlight is, Conns and NewConns, and Requests
 	StatsEvery                 time.Duration // how often they are read where that is more rarely than a look

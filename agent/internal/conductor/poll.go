@@ -38,6 +38,7 @@ type poller struct {
 	failure  string        // of the newest reading
 	took     time.Duration // by it
 	cost     time.Duration // of a reading, as far as it is believed
+	behind   bool          // rarer questions to the same source are not paid for yet: it is asked a third as often unless the next answer may let a container go
 	speaks   time.Duration // for so long, or a little longer, the newest reading does: see drain.Reading.Fresh
 	began    time.Time     // the newest reading
 	since    time.Time     // the core waits for a reading of this time or later; zero: for none
@@ -178,7 +179,7 @@ func (p *poller) rest() time.Duration {
 	every, resting := p.pace().Every(p.c.cfg.Poll), backOff<<min(max(p.failures-1, 0), doublings)
 	switch {
 	case p.failures == 0:
-		return max(every, courtesy*p.cost)
+		return max(every, p.courtesy())
 	case p.pace() == drain.WhenTold:
 		return resting
 	case p.failure == refused:
@@ -186,6 +187,15 @@ func (p *poller) rest() time.Duration {
 	default:
 		return max(every, backOff, min(courtesy*p.took, resting))
 	}
+}
+
+// courtesy is the time from one reading to the next that costs the source no more than its share; but for what is cheaper, they come once a second.
+func (p *poller) courtesy() time.Duration {
+	every := courtesy * p.cost
+	if p.behind && p.pace() != drain.Fast {
+		return max(every, min(3*every, time.Second))
+	}
+	return every
 }
 
 // readProxy has Envoy described anew whenever it was away, for it may be another process then, or was configured anew.
@@ -197,7 +207,7 @@ func (c *Conductor) readProxy() func(context.Context, *poller, time.Duration) {
 		if look.Changed || away && look.Failure != refused {
 			c.lookAgain()
 		}
-		away = look.Failure == refused
+		away, p.behind = look.Failure == refused, look.Behind
 		every := max(p.note(look.Took-look.Spared, look.Failure), look.Took)
 		inFlight := drain.Reading{Count: look.InFlight, At: at - look.Age, Every: every}
 		if look.Age > 0 {

@@ -42,6 +42,7 @@ type Client struct {
 	whole    whole
 	lost     lost
 	price    prices
+	account  account
 	total    totals
 	flush    flushed
 }
@@ -111,7 +112,7 @@ func (c *Client) Close() {
 	c.writes.CloseIdleConnections()
 }
 
-// get asks for path and hands the body of a 200 to read, which must consume it. It returns the time from asking to the end of the body, also when it fails.
+// get asks for path and hands the body of a 200 to read, which must consume it. It returns how long Envoy was waited for, also when it fails.
 func (c *Client) get(ctx context.Context, path string, read func(io.Reader) error) (time.Duration, error) {
 	return c.ask(ctx, silence, path, read)
 }
@@ -124,35 +125,38 @@ func (c *Client) ask(ctx context.Context, silence time.Duration, path string, re
 	defer impatience.Stop()
 	start := time.Now()
 	resp, err := c.do(ctx, c.reads, http.MethodGet, path)
+	waited := time.Since(start)
 	if err != nil {
-		return time.Since(start), failed(op, err)
+		return waited, failed(op, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return time.Since(start), &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
+		return waited, &Error{Failure: Status, Op: op, Code: resp.StatusCode, Err: statusError(resp)}
 	}
 	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 { // Envoy never answers so
-		return time.Since(start), failed(op, errors.New("nothing tells the answer's end from its loss: it has no length and is not chunked"))
+		return waited, failed(op, errors.New("nothing tells the answer's end from its loss: it has no length and is not chunked"))
 	}
-	if err := read(&lively{resp.Body, impatience, silence}); err != nil {
+	if err := read(&lively{resp.Body, impatience, silence, &waited}); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return time.Since(start), failed(op, err)
+		return waited, failed(op, err)
 	}
-	return time.Since(start), nil
+	return waited, nil
 }
 
-// lively is a body that puts the end off with every byte that comes.
+// lively is a body that puts the end off with every byte that comes, and adds up how long was waited for them: what becomes of them here takes none of Envoy's time.
 type lively struct {
 	io.Reader
 	end     *time.Timer
 	silence time.Duration
+	waited  *time.Duration
 }
 
 func (l *lively) Read(p []byte) (int, error) {
+	began := time.Now()
 	n, err := l.Reader.Read(p)
-	if n > 0 {
+	if *l.waited += time.Since(began); n > 0 {
 		l.end.Reset(l.silence)
 	}
 	return n, err

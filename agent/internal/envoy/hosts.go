@@ -28,6 +28,7 @@ type hostSums struct {
 	counted []string         // clusters that count
 	busy    []string         // those with something under way
 	busyAt  map[place]bool   // where
+	took    time.Duration    // that Envoy was waited for
 	missing map[place]bool   // where something was under way before, and nothing was listed yet
 }
 
@@ -77,8 +78,9 @@ type whole struct {
 	ever   bool // with any view
 	at     time.Time
 	took   time.Duration
-	paid   time.Time // when the answers so far will have cost 1/20 of Envoy's time
-	moved  changes   // the configuration's counters before it
+	paid   time.Time     // when the answers so far will have cost 1/20 of Envoy's time
+	booked time.Duration // of the newest in it
+	moved  changes       // the configuration's counters before it
 	n      int64
 	names  []string // for the next filter
 	full   bool     // these are all that count; otherwise only those with something under way
@@ -107,7 +109,7 @@ func (w *whole) due(now time.Time, moved changes, busy bool) bool {
 	case !w.stands(moved) && (!busy || w.took <= unproven):
 		return age >= 2*share20*w.took
 	default: // no cluster came or went; hosts may have
-		return age >= max(wholeEvery, 5*share20*w.took)
+		return age >= max(wholeEvery, 10*share20*w.took)
 	}
 }
 
@@ -126,9 +128,11 @@ func (w *whole) spent(took time.Duration, frequent time.Time) {
 	} else {
 		took = min(took, unprovenWhole)
 	}
-	if w.took = took; w.idle {
+	w.paid = w.paid.Add(-share20 * max(0, w.booked-took))
+	if w.took, w.booked = took, 0; w.idle {
 		return
 	}
+	w.booked = took
 	if w.paid.Before(frequent) {
 		w.paid = frequent
 	}
@@ -168,7 +172,8 @@ func (r *reading) beginWhole() (drain.Count, error) {
 	w.before, w.begun, w.idle = c.moved, r.now, c.frequent.Equal(r.now) && r.since.IsZero()
 	sums := newSums(c, c.view)
 	w.reader = start(func(ctx context.Context) (*hostSums, error) {
-		_, err := c.ask(ctx, thinking, "/clusters?format=json", func(body io.Reader) error { return readClusters(body, sums.want, sums.add) })
+		var err error
+		sums.took, err = c.ask(ctx, thinking, "/clusters?format=json", func(body io.Reader) error { return readClusters(body, sums.want, sums.add) })
 		return sums, err
 	})
 	return r.readWhole()
@@ -184,7 +189,7 @@ func (r *reading) readWhole() (drain.Count, error) {
 		return drain.Count{}, failed("GET /clusters", r.ctx.Err())
 	}
 	sums, err := w.reader.value, w.reader.err
-	took := w.reader.took
+	took := sums.took
 	if err == nil || !w.known { // else the one before it is as old as it was
 		w.at, w.moved = w.begun, w.before
 	}

@@ -78,6 +78,25 @@ func (p *prices) demoted() []string {
 	return all
 }
 
+// account keeps what all questions of a stop cost together. Each kind is spaced by itself, and a stop begins with one of each; what most
+// of them ask is asked a third as often until they are paid for.
+type account struct {
+	paid time.Time // when all of them will have cost 1/20 of Envoy's time
+}
+
+// spent books what a reading cost; since is when the stop began.
+func (a *account) spent(since time.Time, took time.Duration) {
+	if a.paid.Before(since) {
+		a.paid = since
+	}
+	a.paid = a.paid.Add(share20 * took)
+}
+
+// behind reports whether more than a reading of that cost is still to be paid for.
+func (a *account) behind(now time.Time, cost time.Duration) bool {
+	return a.paid.Sub(now) > share20*cost
+}
+
 // allowance spaces the readings of the statistics: Envoy walks through all of them for each. The hosts, which say most of what there
 // is to say, cost far less and are read far more often.
 type allowance struct {

@@ -32,6 +32,7 @@ type Sample struct {
 
 	Took    time.Duration // from asking to the end of the answer, all calls of this sample together
 	Spared  time.Duration // the part of Took that rare readings pay for; wait 20 times as long as the rest before the next
+	Behind  bool          // what was spared is not paid for yet: wait up to three times as long where no end hangs on the next reading
 	Failure Failure       // why InFlight is unknown, "" when it is known or when nothing failed
 	Err     error         // with Failure
 }
@@ -57,6 +58,8 @@ func (c *Client) Prove(ctx context.Context, since time.Time) Sample {
 	r.out.Demoted = c.price.demoted()
 	r.out.Notes = append(r.out.Notes, c.view.missing...)
 	c.sampled = r.now
+	c.account.spent(c.frequent, r.out.Took)
+	r.out.Behind = c.account.behind(r.now, r.out.Took-r.out.Spared)
 	return r.out
 }
 
@@ -226,7 +229,7 @@ func (r *reading) get(p *price, path string, read func(io.Reader) error) error {
 // a whole answer: it answers one question after the other. It reads each time when the hosts say nothing.
 func (r *reading) stats(hosts drain.Count) error {
 	t, out := &r.c.total, &r.out
-	a, busy := &t.allowance, hosts.N > 0
+	a, busy := &t.allowance, hosts.N > 0 || len(r.c.view.stats) == 0 && r.since.IsZero()
 	var err error
 	if hosts.Known && (r.c.whole.reader != nil || !a.due(r.now, busy)) {
 		out.StatsAge, out.StatsEvery = r.now.Sub(a.at), max(out.StatsEvery, a.every(busy))
