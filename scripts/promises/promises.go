@@ -144,7 +144,7 @@ func unknownHolds(w *Watch, p *Pod, d *Decision) string {
 
 // `--propagation` is kept to the millisecond, whatever else is over.
 func propagationIsKept(w *Watch, p *Pod, d *Decision) string {
-	if d.To == Settling && w.now < w.t0+p.Propagation {
+	if d.To == Settling && w.now+p.rounding() < w.t0+p.Propagation {
 		return fmt.Sprintf("zero is believed %v after T0, propagation is %v", w.now-w.t0, p.Propagation)
 	}
 	return ""

@@ -24,8 +24,8 @@ func (w *Watch) over(p *Pod, stage int) bool {
 			continue
 		}
 		if w.gone(p, id) && !w.mayLive(p, id) {
-			if p.Log != nil && w.toldApp(p, id) && !c.Proxy {
-				w.unsaid |= 1 << id // a closed port; whether its count was refused no log says
+			if p.Log != nil && (w.toldApp(p, id) && !c.Proxy || w.hooks[id].goneSince < w.t0) {
+				w.unsaid |= 1 << id // no log says whether the count behind a closed port was refused, nor what came up again while the pod served
 			}
 			continue
 		}

@@ -31,6 +31,9 @@ const stallAfter = 5 * time.Second
 // goneTwice is how far apart two looks lie that prove an end.
 const goneTwice = 40 * time.Millisecond
 
+// nextLook is how long after one look the next comes at the latest, of those that a log does not tell of.
+const nextLook = 500 * time.Millisecond
+
 type hook struct {
 	held, released          bool
 	called, answered        time.Duration
@@ -282,7 +285,8 @@ func (w *Watch) signals(p *Pod) (set Set) {
 func (w *Watch) leaving(p *Pod) (set Set) {
 	for id := range p.Containers {
 		h := &w.hooks[id]
-		if w.sigterm && !p.Containers[id].Agent && (w.gone(p, id) || h.live == Leaving && h.liveAt >= w.sigtermAt) {
+		twice := p.Log == nil || w.now-h.goneSince >= nextLook // a log tells of the first look
+		if w.sigterm && !p.Containers[id].Agent && (w.gone(p, id) && twice || h.live == Leaving && h.liveAt >= w.sigtermAt) {
 			set |= 1 << id
 		}
 	}
