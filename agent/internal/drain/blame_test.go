@@ -46,3 +46,26 @@ func TestBlameAwaitsALookThatBeganLater(t *testing.T) {
 		"after":  {play: answered(0), want: []string{"announcing -> stopping: app died", "verdict app_died"}},
 	})
 }
+
+// An app that is seen gone is a reason to look at the proxy now, however rarely that is read; once for each such end.
+func TestEndIsAReasonToLook(t *testing.T) {
+	w := newWorld(Defaults())
+	w.run(10*sec, nil)
+	w.stop()
+	w.run(11*sec, nil)
+	looks := func(live Liveness, after time.Duration) bool {
+		w.now += after
+		_, d := Step(&w.p, w.s, Input{Kind: Seen, Container: app, Live: live, At: w.now})
+		w.s, _ = Step(&w.p, w.s, Input{Kind: Seen, Container: app, Live: live, At: w.now})
+		return d.Sample
+	}
+	for i, see := range []struct {
+		live  Liveness
+		after time.Duration
+		want  bool
+	}{{Up, ms, false}, {Gone, ms, true}, {Gone, 10 * ms, false}, {Up, ms, false}, {Gone, ms, true}} {
+		if got := looks(see.live, see.after); got != see.want {
+			t.Errorf("look %d at the app, which is %d: all are looked at: %v, want %v", i+1, see.live, got, see.want)
+		}
+	}
+}

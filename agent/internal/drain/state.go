@@ -55,13 +55,14 @@ type State struct {
 	Idle       IdleRate
 	Load       Load // as it was at T0
 
-	Want    Actions       // to be in force
-	Asked   Actions       // under way
-	Done    Actions       // in force
-	Failed  Actions       // their last attempt failed
-	HandAt  time.Duration // 0, or since when the proxy's hook waits for its owner to take over
-	RetryAt time.Duration
-	ToldAt  time.Duration // when the app was told to drain last: what was seen of its port before says nothing of it since
+	Want     Actions       // to be in force
+	Asked    Actions       // under way
+	Done     Actions       // in force
+	Failed   Actions       // their last attempt failed
+	HandAt   time.Duration // 0, or since when the proxy's hook waits for its owner to take over
+	RetryAt  time.Duration
+	EndAsked time.Duration // when all were looked at because a container was seen gone
+	ToldAt   time.Duration // when the app was told to drain last: what was seen of its port before says nothing of it since
 }
 
 // Hook is what is known of one container.

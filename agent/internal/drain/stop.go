@@ -99,6 +99,9 @@ func (s *State) settling(p *Policy, d *Decision) {
 // urgent handles what ends the wait in every phase before stopping.
 func (s *State) urgent(p *Policy, d *Decision) bool {
 	b := p.Budget()
+	if s.newestEnd(p) > s.EndAsked {
+		d.Sample, s.EndAsked = true, s.Now
+	}
 	switch proxy := p.Proxy(); {
 	case s.Finish:
 		s.beginStopping(p, FinishedByOperator, Why{Code: AskedToFinish}, d)
@@ -148,6 +151,17 @@ func (s *State) proxyInDoubt(p *Policy, app ID) bool {
 	}
 	ended := s.Hooks[app].GoneSince
 	return s.Hooks[proxy].UpAt <= ended && s.Now < ended+blameAfter
+}
+
+// newestEnd is when a container other than the proxy was first seen gone although its hook is held, 0 when none was: the proxy, which
+// may be read rarely, is to be looked at then.
+func (s *State) newestEnd(p *Policy) (at time.Duration) {
+	for i := range p.Containers {
+		if h := &s.Hooks[i]; h.Held && h.SeenUp && h.Live == Gone && !p.Containers[i].Proxy && !p.Containers[i].Agent {
+			at = max(at, h.GoneSince)
+		}
+	}
+	return at
 }
 
 // workerDied reports whether a container whose work is counted ended before it was let go.
