@@ -49,7 +49,7 @@ func (w *Watch) mayLive(p *Pod, id int) bool {
 // died reports whether a container ended in this stop although nobody let it go.
 func (w *Watch) died(p *Pod, id int) bool {
 	h := &w.hooks[id]
-	byKubelet := w.sigterm && !w.called(id) && (w.trigger.Has(id) || w.nobodyCalled())
+	byKubelet := w.sigterm && !w.called(id) && (w.trigger.Has(id) && !w.doubted.Has(id) || w.nobodyCalled())
 	return w.ended(p, id) && (h.upAt >= w.t0 || w.called(id)) && !w.letGo(p, id) && !byKubelet
 }
 

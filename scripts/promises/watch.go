@@ -77,6 +77,7 @@ type Watch struct {
 	began, stopAt      time.Duration // when draining and stopping were entered first
 	zeroStop           bool          // stopping began at a settled zero
 	trigger            Set           // whose signals made it a stop
+	doubted            Set           // who had just been seen gone then: once or twice, a log does not tell
 	turn               [MaxContainers + 1]time.Duration
 	earlier            uint8         // 0, or the verdicts of worse that a stop before this one bore
 	earlyT0            time.Duration // when the newest of those began
@@ -285,8 +286,7 @@ func (w *Watch) signals(p *Pod) (set Set) {
 func (w *Watch) leaving(p *Pod) (set Set) {
 	for id := range p.Containers {
 		h := &w.hooks[id]
-		twice := p.Log == nil || w.now-h.goneSince >= nextLook // a log tells of the first look
-		if w.sigterm && !p.Containers[id].Agent && (w.gone(p, id) && twice || h.live == Leaving && h.liveAt >= w.sigtermAt) {
+		if w.sigterm && !p.Containers[id].Agent && (w.gone(p, id) || h.live == Leaving && h.liveAt >= w.sigtermAt) {
 			set |= 1 << id
 		}
 	}
@@ -398,7 +398,12 @@ func (w *Watch) enter(p *Pod, d *Decision) {
 		if a := p.agent(); w.sigterm && a >= 0 && d.To.terminating() && w.hooks[a].called > 0 && w.sigtermAt < w.hooks[a].called+p.Grace+p.AbortAfter {
 			w.t0 = min(w.t0, w.hooks[a].called) // kubelet sends SIGTERM after our own hook, whatever came of that
 		}
-		w.trigger = w.signals(p) | w.leaving(p)
+		w.trigger, w.doubted = w.signals(p)|w.leaving(p), 0
+		for id := range p.Containers {
+			if h := &w.hooks[id]; p.Log != nil && h.live == Gone && w.now-h.goneSince < nextLook {
+				w.doubted |= 1 << id
+			}
+		}
 	}
 	if d.To.terminating() && !d.From.terminating() {
 		w.finish = false

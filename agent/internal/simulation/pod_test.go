@@ -151,9 +151,15 @@ func (p *pod) note(text string) {
 func (p *pod) lasts(ctx context.Context, who string, usual time.Duration) bool {
 	var takes time.Duration
 	p.with(func() { takes = cmp.Or(p.delay(who), usual) })
+	var over <-chan struct{}
+	if who == "admin" {
+		over = p.envoy.gone // its connections tell its end at once
+	}
 	select {
 	case <-time.After(takes):
 		return true
+	case <-over:
+		return false
 	case <-ctx.Done():
 		return false
 	}
@@ -187,7 +193,11 @@ func (p *pod) look(ctx context.Context, _ time.Time) conductor.ProxyLook {
 		return look
 	}
 	if !p.lasts(ctx, "admin", 400*time.Microsecond) {
-		return conductor.ProxyLook{Failure: "timeout", Took: time.Since(p.began) - began}
+		failure := "timeout"
+		if ctx.Err() == nil {
+			failure = "garbage" // cut short
+		}
+		return conductor.ProxyLook{Failure: failure, Took: time.Since(p.began) - began}
 	}
 	p.with(func() {
 		look.Took = p.now - began
