@@ -156,7 +156,7 @@ func newConnectionsAreOver(w *Watch, p *Pod, d *Decision) string {
 	if d.From != Settling || d.To != Stopping || w.forced(p, d) || w.gone(p, p.proxy()) || look == 0 || w.now >= w.silenceEnd(p) {
 		return ""
 	}
-	if d.Arrived <= look && d.Arrived > look-p.QuietMin && d.Arrived > 0 {
+	if d.Arrived < look && d.Arrived > look-p.QuietMin && d.Arrived > 0 { // what came in the moment of the look may have come after it
 		return fmt.Sprintf("a connection came at %v, the newest look was at %v", d.Arrived, look)
 	}
 	return ""
@@ -244,7 +244,7 @@ func quietMaxEndsSilence(w *Watch, p *Pod, d *Decision) string {
 // Connections that nobody has used keep nobody waiting: with nothing in flight, no request ever and no new connection for `--quiet-min`, a drain goes on when `--propagation` is over.
 func unusedHoldNobody(w *Watch, p *Pod, d *Decision) string {
 	c := &w.opened.last
-	quiet := c.fresh(w.now) && c.At >= max(w.t0+p.QuietMin, w.since) && w.rqs.last.At >= w.since && max(w.opened.grew, w.peers.grew) <= w.t0 && w.rqs.last.fresh(w.now) && !w.everAsked
+	quiet := c.fresh(w.now) && c.At >= w.t0+p.QuietMin && min(c.At, w.rqs.last.At) > w.since && max(w.opened.grew, w.peers.grew) <= w.t0 && w.rqs.last.fresh(w.now) && !w.everAsked
 	if p.Log == nil && d.From == Draining && d.To == Draining && w.now >= w.t0+p.Propagation && quiet && w.described && w.notZero(p, 0) == "" && w.bytesUnderWay(p, 0) == "" {
 		return fmt.Sprintf("draining %v after T0 although nobody ever sent anything", w.now-w.t0)
 	}

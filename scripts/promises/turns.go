@@ -5,13 +5,23 @@ import "time"
 // turns notes whose turn it has become.
 func (w *Watch) turns(p *Pod) {
 	for k := 0; k <= p.stages(); k++ {
-		if w.turn[k] == 0 && (k == 0 || w.over(p, k-1)) {
+		if w.turn[k] == 0 && w.overBefore(p, k) {
 			w.turn[k] = w.now
 		}
 		if w.turn[k] == 0 {
 			return
 		}
 	}
+}
+
+// overBefore reports whether all stages before this one are over: the hook of one may have come late.
+func (w *Watch) overBefore(p *Pod, stage int) bool {
+	for k := range stage {
+		if !w.over(p, k) {
+			return false
+		}
+	}
+	return true
 }
 
 // over reports whether every container of a stage that has begun is gone or has used up its share.
@@ -46,7 +56,11 @@ func (w *Watch) over(p *Pod, stage int) bool {
 func (w *Watch) shareEnd(p *Pod, id int) time.Duration {
 	_, last, scale := p.budget()
 	c := &p.Containers[id]
-	end := w.turn[c.Stage] + scaled(p.share(c.Stage), scale)
+	begun := w.turn[c.Stage]
+	if next := w.turn[c.Stage+1]; next != 0 && w.hooks[id].released && w.hooks[id].answered >= next { // its hook came late
+		begun = w.hooks[id].answered
+	}
+	end := begun + scaled(p.share(c.Stage), scale)
 	switch { // no line of a log says when a turn began
 	case p.Log != nil && c.Proxy: // its owner may have been told before it was let go
 		end -= scaled(500*time.Millisecond, scale)

@@ -28,7 +28,9 @@ var moves = []struct {
 	{"app idle", func(w *world) { w.app = Known(0) }},
 	{"proxy busy", func(w *world) { w.proxy = Known(1) }},
 	{"proxy unknown", func(w *world) { w.proxy, w.rqs, w.newConns = Count{}, Count{}, Count{} }},
-	{"proxy idle", func(w *world) { w.proxy, w.rqs, w.newConns = Known(0), Known(5), Known(5) }},
+	{"proxy idle", func(w *world) { // its counters never run backwards
+		w.proxy, w.rqs, w.newConns = Known(0), Known(max(5, w.rqs.N)), Known(max(5, w.newConns.N))
+	}},
 	{"bytes in a send queue", func(w *world) { w.queued = Known(70000) }},
 	{"bytes in Envoy", func(w *world) { w.buffered = Known(9000) }},
 	{"bytes unknown", func(w *world) { w.queued = Count{} }},

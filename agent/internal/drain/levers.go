@@ -85,8 +85,8 @@ func (s *State) order(p *Policy, d *Decision) {
 	if s.LetGo {
 		d.Do &^= TellApp // SIGTERM tells it: a port that closes now closes for that
 	}
-	if s.Wanted == 0 && !s.Phase.Terminating() {
-		d.Do &^= FailHealth // who wanted it no longer does: not tried again, and undone where it may have worked
+	if s.Wanted == 0 && s.Phase < Draining {
+		d.Do &^= FailHealth // who wanted it no longer does, or not yet: not tried again, and undone where it may have worked
 	}
 	s.Asked |= d.Do
 	if d.Do&TellApp != 0 {

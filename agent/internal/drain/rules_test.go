@@ -322,6 +322,31 @@ func TestRules(t *testing.T) {
 			play:   func(w *world) { w.run(10*sec, nil); w.hook(app); w.run(60*sec, nil) },
 			want:   []string{"confirming -> announcing: the only hook", "do healthcheck_fail", "answer app", "verdict clean"},
 		},
+		"what failed for a maintenance that nobody wants any more is not tried again before the drain": {
+			policy: func(p *Policy) { p.Hooks = 0b001 },
+			play: func(w *world) {
+				w.run(5*sec, nil)
+				w.actFails = FailHealth
+				w.send(Input{Kind: AskedDrain})
+				w.hook(app)
+				w.send(Input{Kind: AskedUndrain})
+				w.run(60*sec, nil)
+			},
+			want: []string{"do healthcheck_fail", "confirming -> announcing: the only hook", "announcing -> draining", "do healthcheck_fail"},
+		},
+		"a hook that comes late, after the next stage began, is let go and its container waited for": {
+			policy: func(p *Policy) { p.Grace = 4 * sec },
+			play: func(w *world) {
+				w.every = 150 * ms
+				w.run(5*sec, nil)
+				w.hook(proxy)
+				w.hook(agent)
+				w.run(6200*ms, nil)
+				w.hook(app)
+				w.run(60*sec, nil)
+			},
+			want: []string{"answer proxy", "6.200s  answer app", "answer agent"},
+		},
 		"a job's end quits the proxy": {
 			policy: func(p *Policy) { p.ExitWith = Set(0).With(app) },
 			play: func(w *world) {

@@ -250,21 +250,17 @@ func (s *State) handing(p *Policy) bool {
 // of their answers.
 func (s *State) stageOver(p *Policy) (Why, bool) {
 	b := p.Budget()
-	share := scaled(p.share(s.Stage), b.Scale)
-	who := s.stillThere(p)
-	if who != Nobody && p.Containers[who].Worker {
-		share = max(share, s.T0+b.Hard-s.StageAt-scaled(p.sharesAfter(s.Stage), b.Scale))
-	}
+	who, begun, share := s.stillThere(p)
 	switch {
 	case s.Hard != 0:
 		return Why{Code: GraceOver, For: s.Now - s.T0}, true
 	case s.Now >= s.T0+b.Hard:
 		return Why{Code: BudgetOver, For: b.Hard}, true
 	case who == Nobody && s.lastBytes(p):
-		return Why{Code: LastBytes, N: s.Proxy.InFlight.N}, s.Now >= s.StageEnd+min(time.Second, share)
+		return Why{Code: LastBytes, N: s.Proxy.InFlight.N}, s.Now >= s.StageEnd+min(time.Second, scaled(p.share(s.Stage), b.Scale))
 	case who == Nobody:
 		return s.stageEnded(p), true
-	case s.Now >= s.StageAt+share:
+	case s.Now >= begun+share:
 		s.stayedAlive(p, who, share)
 		return Why{Code: StageCapped, Who: who, For: share}, true
 	}
@@ -289,18 +285,38 @@ func (s *State) notEnded(who Why) {
 	s.Alive = who
 }
 
-// stillThere returns a container of the stage that is waited for, and notes when there was none left.
-func (s *State) stillThere(p *Policy) ID {
+// stillThere returns the container that is waited for longest, of this stage, or of one before whose hook came only in this one; when its
+// share began, and how long that is. It notes when there was none left.
+func (s *State) stillThere(p *Policy) (who ID, begun, share time.Duration) {
+	who = Nobody
 	for i := range p.Containers {
-		id, c := ID(i), &p.Containers[i]
-		if c.Stage == s.Stage && s.called(id) && !c.Outlives && (!s.gone(id) || s.mayLive(p, id)) && !p.Observe {
-			return id
+		id, c, h := ID(i), &p.Containers[i], &s.Hooks[i]
+		late := c.Stage < s.Stage && h.Released && h.AnsweredAt >= s.StageAt
+		if c.Stage != s.Stage && !late || !s.called(id) || c.Outlives || s.gone(id) && !s.mayLive(p, id) || p.Observe {
+			continue
+		}
+		from := s.StageAt
+		if late {
+			from = h.AnsweredAt
+		}
+		if its := s.share(p, id, from); who == Nobody || from+its > begun+share {
+			who, begun, share = id, from, its
 		}
 	}
-	if s.StageEnd == 0 {
+	if who == Nobody && s.StageEnd == 0 {
 		s.StageEnd = s.Now
 	}
-	return Nobody
+	return who, begun, share
+}
+
+// share is how long a container has to end. A worker has all that the grace period leaves.
+func (s *State) share(p *Policy, id ID, from time.Duration) time.Duration {
+	b, c := p.Budget(), &p.Containers[id]
+	share := scaled(p.share(c.Stage), b.Scale)
+	if c.Worker {
+		share = max(share, s.T0+b.Hard-from-scaled(p.sharesAfter(c.Stage), b.Scale))
+	}
+	return share
 }
 
 // stageEnded says why nobody of the stage is waited for.
