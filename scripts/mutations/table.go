@@ -26,7 +26,7 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("a container that dies keeps others waiting", "state.go", "h.LiveAt-h.GoneSince >= goneTwice", "h.LiveAt-h.GoneSince >= 100*goneTwice"),
 	one("no verdict", "finish.go", "if s.EndedBy.Code != AlreadyTold {", "if s.EndedBy.Code == AlreadyTold {"),
 	one("a deadline is called clean", "stop.go", "s.beginStopping(p, Deadline, Why{Code: BudgetOver, For: b.Stop}, d)", "s.beginStopping(p, Clean, Why{Code: BudgetOver, For: b.Stop}, d)"),
-	one("Envoy is let go before the app", "stop.go", "if c.Stage == s.Stage && s.called(id)", "if c.Stage == s.Stage && s.Now < 0 && s.called(id)"),
+	one("Envoy is let go before the app", "stop.go", "!late || !s.called(id)", "!late || s.Now >= 0 || !s.called(id)"),
 	one("new connections are not waited for", "waits.go", "conns.silence(s.T0) < need ||", "conns.silence(s.T0) < need-need ||"),
 	one("observe mode acts", "levers.go", "s.Want = 0 // the one", "s.Want |= 0 // the one"),
 
@@ -48,7 +48,10 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("second edition: a zero from before its hook lets a container go", "waits.go", "r.N == 0 && r.At >= s.Hooks[id].Called }", "r.N == 0 }"),
 	one("second edition: what a stop that is begun anew would have ended with is forgotten", "stop.go", "if s.Ending > Clean {\n\t\tif s.EarlyT0", "if s.Now < 0 {\n\t\tif s.EarlyT0"),
 	one("second edition: what it would have ended with is said of one long after", "stop.go", "if s.T0 > s.EarlyT0+p.Grace+p.AbortAfter {", "if s.Now < 0 {"),
-	one("second edition: an app is blamed for the end of its proxy", "stop.go", "return s.Hooks[proxy].UpAt <= ended && s.Now < ended+blameAfter", "return s.Hooks[proxy].UpAt <= ended && s.Now < ended"),
+	{"second edition: an app is blamed for the end of its proxy", []edit{
+		{"stop.go", "return s.Hooks[proxy].UpAt <= ended && s.Now < ended+blameAfter", "return s.Hooks[proxy].UpAt <= ended && s.Now < ended"},
+		{"stop.go", "if s.newestEnd(p) > s.EndAsked {", "if s.Now < 0 {"},
+	}},
 	one("second edition: who is killed before anybody looked has not died", "state.go", "return (h.UpAt >= s.T0 || s.called(id)) &&", "return h.UpAt >= s.T0 &&"),
 	one("second edition: a failed health check outlives its agent", "step.go", "if j.HealthFailed && s.Wanted == 0 {", "if j.HealthFailed && s.Now < 0 {"),
 	one("second edition: an earlier agent's verdict is said again", "alive.go", "case s.Sigterm && s.Past:", "case s.Sigterm && s.Now < 0:"),
@@ -56,9 +59,9 @@ var mutations = []mutation{ //nolint:gochecknoglobals // a table
 	one("found here: an app that closed its port on the drain URL proves a stop", "finish.go", "if s.told(ID(i)) && ID(i) != p.Proxy() {", "if s.told(ID(i)) && ID(i) > Stranger {"),
 	one("found here: an app that outlives its share is taken for no stop", "finish.go", "if p.Observe || s.Alive.Code != NoReason || s.atWork(p) != Nobody {", "if s.Now < 0 {"),
 	one("found here: a page that hangs behind a closed port is zero", "waits.go", "!s.gone(who) || s.told(who) && s.Closed>>source&1 == 0", "!s.gone(who) || s.told(who) && s.Sources[source].Fresh(s.Now)"),
-	one("found here: an app that still answers behind its closed port is gone", "stop.go", "(!s.gone(id) || s.mayLive(p, id))", "!s.gone(id)"),
+	one("found here: an app that still answers behind its closed port is gone", "stop.go", "s.gone(id) && !s.mayLive(p, id) ||", "s.gone(id) ||"),
 	one("found here: an app that hangs behind its closed port is gone", "state.go", "s.Closed>>i&1 == 0 {", "s.Sources[i].Fresh(s.Now) {"),
 	one("found here: a hook called twice takes a proved stop back", "finish.go", "if s.proved(p) || s.Hard != 0 {", "if s.Authentic && !s.Lone || s.Hard != 0 {"),
 	one("found here: checks that come close together keep an idle pod waiting", "stop.go", "case !still && why.Code == RequestAwaited:", "case !still && s.Now < 0:"),
-	one("found here: a wish that nobody has any more is tried again", "levers.go", "if s.Wanted == 0 && !s.Phase.Terminating() {", "if s.Now < 0 {"),
+	one("found here: a wish that nobody has any more is tried again", "levers.go", "if s.Wanted == 0 && s.Phase < Draining {", "if s.Now < 0 {"),
 }

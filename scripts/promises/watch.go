@@ -334,6 +334,9 @@ func (w *Watch) Decided(p *Pod, d Decision) (broken string) {
 	if d.From < Confirming || d.From == Maintenance {
 		w.t0 = 0
 	}
+	if d.To.terminating() && !d.From.terminating() && w.signals(p) != 0 {
+		w.t0 = w.beginning(p, &d)
+	}
 	if d.From == Stopping {
 		w.turns(p) // whose share is over with this decision
 	}
@@ -394,10 +397,7 @@ func (w *Watch) take(p *Pod, d *Decision) {
 
 func (w *Watch) enter(p *Pod, d *Decision) {
 	if (d.To == Confirming || d.To.terminating() && !d.From.terminating()) && w.signals(p) != 0 {
-		w.t0 = w.firstSignal()
-		if a := p.agent(); w.sigterm && a >= 0 && d.To.terminating() && w.hooks[a].called > 0 && w.sigtermAt < w.hooks[a].called+p.Grace+p.AbortAfter {
-			w.t0 = min(w.t0, w.hooks[a].called) // kubelet sends SIGTERM after our own hook, whatever came of that
-		}
+		w.t0 = w.beginning(p, d)
 		w.trigger, w.doubted = w.signals(p)|w.leaving(p), 0
 		for id := range p.Containers {
 			if h := &w.hooks[id]; p.Log != nil && h.live == Gone && w.now-h.goneSince < nextLook {
@@ -423,6 +423,15 @@ func (w *Watch) enter(p *Pod, d *Decision) {
 		w.rest(p)
 	}
 	w.phase, w.since = d.To, w.now
+}
+
+// beginning is T0 of the stop, or of what may become one, that begins with this decision.
+func (w *Watch) beginning(p *Pod, d *Decision) time.Duration {
+	t0 := w.firstSignal()
+	if a := p.agent(); w.sigterm && a >= 0 && d.To.terminating() && w.hooks[a].called > 0 && w.sigtermAt < w.hooks[a].called+p.Grace+p.AbortAfter {
+		return min(t0, w.hooks[a].called) // kubelet sends SIGTERM after our own hook, whatever came of that
+	}
+	return t0
 }
 
 // rest forgets a stop that was none.

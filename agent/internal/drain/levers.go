@@ -88,6 +88,9 @@ func (s *State) order(p *Policy, d *Decision) {
 	if s.Wanted == 0 && s.Phase < Draining {
 		d.Do &^= FailHealth // who wanted it no longer does, or not yet: not tried again, and undone where it may have worked
 	}
+	if s.Wanted != 0 {
+		d.Do &^= PassHealth // somebody wants it again
+	}
 	s.Asked |= d.Do
 	if d.Do&TellApp != 0 {
 		s.ToldAt = s.Now

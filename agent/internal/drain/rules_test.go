@@ -334,6 +334,18 @@ func TestRules(t *testing.T) {
 			},
 			want: []string{"do healthcheck_fail", "confirming -> announcing: the only hook", "announcing -> draining", "do healthcheck_fail"},
 		},
+		"what failed when a maintenance ended is not tried again while somebody wants one": {
+			play: func(w *world) {
+				w.run(5*sec, nil)
+				w.send(Input{Kind: AskedDrain})
+				w.actFails = PassHealth
+				w.send(Input{Kind: AskedUndrain})
+				w.hook(app)
+				w.send(Input{Kind: AskedDrain})
+				w.run(20*sec, nil)
+			},
+			want: []string{"do healthcheck_ok", "serving -> confirming", "-> maintenance", "do healthcheck_fail"},
+		},
 		"a hook that comes late, after the next stage began, is let go and its container waited for": {
 			policy: func(p *Policy) { p.Grace = 4 * sec },
 			play: func(w *world) {
