@@ -57,7 +57,12 @@ func workerTold(w *Watch, p *Pod, d *Decision, id int) bool {
 }
 
 // Reason: its own container has ended: it was up, and was seen gone twice. A port that an app closes after it was told to drain is no end, unless something was in flight and can no longer be read.
-func ownEnd(w *Watch, p *Pod, _ *Decision, id int) bool {
+func ownEnd(w *Watch, p *Pod, d *Decision, id int) bool {
+	if d.To.terminating() && !d.From.terminating() && w.signals(p) != 0 {
+		begun := *w
+		begun.t0 = w.beginning(p, d)
+		w = &begun
+	}
 	return id < len(p.Containers) && w.ended(p, id) || w.phase == Holding && id < len(p.Containers) && w.gone(p, id)
 }
 

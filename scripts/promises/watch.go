@@ -334,9 +334,6 @@ func (w *Watch) Decided(p *Pod, d Decision) (broken string) {
 	if d.From < Confirming || d.From == Maintenance {
 		w.t0 = 0
 	}
-	if d.To.terminating() && !d.From.terminating() && w.signals(p) != 0 {
-		w.t0 = w.beginning(p, &d)
-	}
 	if d.From == Stopping {
 		w.turns(p) // whose share is over with this decision
 	}

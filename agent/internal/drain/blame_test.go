@@ -69,3 +69,19 @@ func TestEndIsAReasonToLook(t *testing.T) {
 		}
 	}
 }
+
+// An app that ended after the agent's own hook had come is not held when its own comes, and SIGTERM with it.
+func TestHookOfTheDeadWithSigterm(t *testing.T) {
+	obey(t, map[string]rule{"": {
+		play: func(w *world) {
+			w.run(5*sec, nil)
+			w.hook(agent)
+			w.live[app] = Gone
+			w.run(6200*ms, nil)
+			w.hook(app)
+			w.sigterm()
+			w.run(60*sec, nil)
+		},
+		want: []string{"6.200s  confirming -> announcing", "6.200s  answer app", "verdict"},
+	}})
+}
