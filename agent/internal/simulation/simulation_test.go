@@ -55,7 +55,7 @@ func TestSimulation(t *testing.T) {
 // Stops that once broke a promise, or seemed to by their log.
 func TestStopsThatOnceFailed(t *testing.T) {
 	for _, seed := range []uint64{
-		1006243, 2014234, 3001022, 3015770, 4010105, 4015184, 4019519, 4077882, 4438719, 4451119, 4486224,
+		1006243, 2014234, 3001022, 3015770, 4010105, 4015184, 4019519, 4077882, 4438719, 4451119, 4486224, 4618041, 4621023,
 		4095332, 4130229, 4155509, 4166055, 4240182, 4282222, 4282665, 4390036,
 	} {
 		if broken := play(t, random(seed), false).judge(); len(broken) > 0 {
