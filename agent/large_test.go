@@ -263,7 +263,8 @@ func TestLargeEnvoyIsLetGoInTime(t *testing.T) {
 				if most := max(traffic.ends, paid) + time.Second + 2*cost.whole; out.verdict.Outcome != "clean" || out.held > most {
 					t.Errorf("%s after %v, want clean after %v at most\n%s", out.verdict.Outcome, out.held, most, out.timeline)
 				}
-				if most := out.held/20 + time.Duration(max(2, answers))*cost.whole + 3*(cost.dump+cost.stats); out.busy > most {
+				each := cost.dump + cost.stats
+				if most := min(3*out.held/20+2*(cost.whole+each), out.held/20+time.Duration(max(2, answers))*cost.whole+3*each); out.busy > most {
 					t.Errorf("Envoy was busy for %v of %v, want %v at most", out.busy, out.held, most)
 				}
 			})
@@ -289,7 +290,7 @@ func TestLargeEnvoyThatHasJustStartedIsLetGoInTime(t *testing.T) {
 					l := &large{prices: cost}
 					out := l.stop(t, func() { l.request(took) })
 					most := max(took, 1500*ms) + 2500*ms
-					if loads > 10*time.Second { // whole answers failed meanwhile, and the next one comes 20 s after the last
+					if loads > 10*time.Second { // whole answers failed meanwhile: the next comes 20 s after the last
 						most += 6 * time.Second
 					}
 					if out.verdict.Outcome != "clean" || out.held > most {

@@ -94,7 +94,7 @@ func (s *server) certManager(t *testing.T, merging string) {
 	}
 	module, err := cached.GoModule(t.Context(), "github.com/cert-manager/cert-manager", "v1.21.2")
 	if err != nil {
-		t.Skipf("for its chart: %v", err)
+		t.Skipf("needs cert-manager's module, for its chart, in Go's cache or from its proxy: %v", err)
 	}
 	port := strconv.Itoa(freePort(t))
 	helm := s.helm(t, "helm3", certManager)

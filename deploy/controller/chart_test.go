@@ -48,7 +48,7 @@ func (s *server) crds(t *testing.T) {
 		version, path, _ := strings.Cut(rest, "/")
 		dir, err := cached.GoModule(t.Context(), module, version)
 		if err != nil {
-			t.Skipf("for its CRDs: %v", err)
+			t.Skipf("needs the module %s, for its CRDs, in Go's cache or from its proxy: %v", module, err)
 		}
 		files = append(files, filepath.Join(dir, path))
 	}

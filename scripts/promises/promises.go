@@ -59,7 +59,7 @@ func workerTold(w *Watch, p *Pod, d *Decision, id int) bool {
 // Reason: its own container has ended: it was up, and was seen gone twice. A port that an app closes after it was told to drain is no end, unless something was in flight and can no longer be read.
 func ownEnd(w *Watch, p *Pod, d *Decision, id int) bool {
 	if d.To.terminating() && !d.From.terminating() && w.signals(p) != 0 {
-		begun := *w
+		begun := *w // as it is with this decision, whose T0 may lie before that of what was confirmed
 		begun.t0 = w.beginning(p, d)
 		w = &begun
 	}
@@ -149,7 +149,11 @@ func unknownHolds(w *Watch, p *Pod, d *Decision) string {
 
 // `--propagation` is kept to the millisecond, whatever else is over.
 func propagationIsKept(w *Watch, p *Pod, d *Decision) string {
-	if d.To == Settling && w.now+p.rounding() < w.t0+p.Propagation {
+	now := w.now
+	if p.Log != nil {
+		now += 2 * time.Millisecond // the sum of two times that a log has in whole milliseconds
+	}
+	if d.To == Settling && now < w.t0+p.Propagation {
 		return fmt.Sprintf("zero is believed %v after T0, propagation is %v", w.now-w.t0, p.Propagation)
 	}
 	return ""
@@ -161,7 +165,7 @@ func newConnectionsAreOver(w *Watch, p *Pod, d *Decision) string {
 	if d.From != Settling || d.To != Stopping || w.forced(p, d) || w.gone(p, p.proxy()) || look == 0 || w.now >= w.silenceEnd(p) {
 		return ""
 	}
-	if d.Arrived < look && d.Arrived > look-p.QuietMin && d.Arrived > 0 { // what came in the moment of the look may have come after it
+	if d.Arrived <= look && d.Arrived > look-p.QuietMin && d.Arrived > 0 {
 		return fmt.Sprintf("a connection came at %v, the newest look was at %v", d.Arrived, look)
 	}
 	return ""
@@ -249,7 +253,7 @@ func quietMaxEndsSilence(w *Watch, p *Pod, d *Decision) string {
 // Connections that nobody has used keep nobody waiting: with nothing in flight, no request ever and no new connection for `--quiet-min`, a drain goes on when `--propagation` is over.
 func unusedHoldNobody(w *Watch, p *Pod, d *Decision) string {
 	c := &w.opened.last
-	quiet := c.fresh(w.now) && c.At >= w.t0+p.QuietMin && min(c.At, w.rqs.last.At) > w.since && max(w.opened.grew, w.peers.grew) <= w.t0 && w.rqs.last.fresh(w.now) && !w.everAsked
+	quiet := c.fresh(w.now) && c.At >= max(w.t0+p.QuietMin, w.since) && w.rqs.last.At >= w.since && max(w.opened.grew, w.peers.grew) <= w.t0 && w.rqs.last.fresh(w.now) && !w.everAsked
 	if p.Log == nil && d.From == Draining && d.To == Draining && w.now >= w.t0+p.Propagation && quiet && w.described && w.notZero(p, 0) == "" && w.bytesUnderWay(p, 0) == "" {
 		return fmt.Sprintf("draining %v after T0 although nobody ever sent anything", w.now-w.t0)
 	}

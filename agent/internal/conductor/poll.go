@@ -38,7 +38,7 @@ type poller struct {
 	failure  string        // of the newest reading
 	took     time.Duration // by it
 	cost     time.Duration // of a reading, as far as it is believed
-	behind   bool          // rarer questions to the same source are not paid for yet: it is asked a third as often unless the next answer may let a container go
+	behind   bool          // rarer questions to the same source are not paid for yet: see spacing
 	speaks   time.Duration // for so long, or a little longer, the newest reading does: see drain.Reading.Fresh
 	began    time.Time     // the newest reading
 	since    time.Time     // the core waits for a reading of this time or later; zero: for none
@@ -179,7 +179,7 @@ func (p *poller) rest() time.Duration {
 	every, resting := p.pace().Every(p.c.cfg.Poll), backOff<<min(max(p.failures-1, 0), doublings)
 	switch {
 	case p.failures == 0:
-		return max(every, p.courtesy())
+		return max(every, p.spacing())
 	case p.pace() == drain.WhenTold:
 		return resting
 	case p.failure == refused:
@@ -189,8 +189,9 @@ func (p *poller) rest() time.Duration {
 	}
 }
 
-// courtesy is the time from one reading to the next that costs the source no more than its share; but for what is cheaper, they come once a second.
-func (p *poller) courtesy() time.Duration {
+// spacing is the time from one reading to the next that costs the source no more than its share. While rarer questions are not paid
+// for, it is three times as long, but no more than a second for that.
+func (p *poller) spacing() time.Duration {
 	every := courtesy * p.cost
 	if p.behind && p.pace() != drain.Fast {
 		return max(every, min(3*every, time.Second))

@@ -55,8 +55,8 @@ func TestEndIsAReasonToLook(t *testing.T) {
 	w.run(11*sec, nil)
 	looks := func(live Liveness, after time.Duration) bool {
 		w.now += after
-		_, d := Step(&w.p, w.s, Input{Kind: Seen, Container: app, Live: live, At: w.now})
-		w.s, _ = Step(&w.p, w.s, Input{Kind: Seen, Container: app, Live: live, At: w.now})
+		s, d := Step(&w.p, w.s, Input{Kind: Seen, Container: app, Live: live, At: w.now})
+		w.s = s
 		return d.Sample
 	}
 	for i, see := range []struct {

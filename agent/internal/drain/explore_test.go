@@ -105,6 +105,7 @@ func (e *explorer) from(w *world, depth int) {
 		}
 		next := w.clone()
 		e.path = append(e.path, m.name)
+		next.now += time.Microsecond // after what came before, also in the same moment
 		m.do(next)
 		e.from(next, depth-1)
 		e.path = e.path[:len(e.path)-1]

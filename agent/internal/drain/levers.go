@@ -86,7 +86,7 @@ func (s *State) order(p *Policy, d *Decision) {
 		d.Do &^= TellApp // SIGTERM tells it: a port that closes now closes for that
 	}
 	if s.Wanted == 0 && s.Phase < Draining {
-		d.Do &^= FailHealth // who wanted it no longer does, or not yet: not tried again, and undone where it may have worked
+		d.Do &^= FailHealth // a maintenance wanted it, and no longer does: not tried again, and undone where it may have worked
 	}
 	if s.Wanted != 0 {
 		d.Do &^= PassHealth // somebody wants it again

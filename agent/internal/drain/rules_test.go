@@ -45,6 +45,20 @@ func obey(t *testing.T, rules map[string]rule) {
 	}
 }
 
+// refusedWhile has Envoy refuse an action while an operator changes his mind: before the app's hook comes, and once after it.
+func refusedWhile(refuses Actions, before []Kind, after Kind) func(*world) {
+	return func(w *world) {
+		w.run(5*sec, nil)
+		w.actFails = refuses
+		for _, kind := range before {
+			w.send(Input{Kind: kind})
+		}
+		w.hook(app)
+		w.send(Input{Kind: after})
+		w.run(60*sec, nil)
+	}
+}
+
 func TestRules(t *testing.T) {
 	obey(t, map[string]rule{
 		"idle pod stops after propagation and settle": {
@@ -324,26 +338,11 @@ func TestRules(t *testing.T) {
 		},
 		"what failed for a maintenance that nobody wants any more is not tried again before the drain": {
 			policy: func(p *Policy) { p.Hooks = 0b001 },
-			play: func(w *world) {
-				w.run(5*sec, nil)
-				w.actFails = FailHealth
-				w.send(Input{Kind: AskedDrain})
-				w.hook(app)
-				w.send(Input{Kind: AskedUndrain})
-				w.run(60*sec, nil)
-			},
-			want: []string{"do healthcheck_fail", "confirming -> announcing: the only hook", "announcing -> draining", "do healthcheck_fail"},
+			play:   refusedWhile(FailHealth, []Kind{AskedDrain}, AskedUndrain),
+			want:   []string{"do healthcheck_fail", "confirming -> announcing: the only hook", "announcing -> draining", "do healthcheck_fail"},
 		},
 		"what failed when a maintenance ended is not tried again while somebody wants one": {
-			play: func(w *world) {
-				w.run(5*sec, nil)
-				w.send(Input{Kind: AskedDrain})
-				w.actFails = PassHealth
-				w.send(Input{Kind: AskedUndrain})
-				w.hook(app)
-				w.send(Input{Kind: AskedDrain})
-				w.run(20*sec, nil)
-			},
+			play: refusedWhile(PassHealth, []Kind{AskedDrain, AskedUndrain}, AskedDrain),
 			want: []string{"do healthcheck_ok", "serving -> confirming", "-> maintenance", "do healthcheck_fail"},
 		},
 		"a hook that comes late, after the next stage began, is let go and its container waited for": {

@@ -121,7 +121,8 @@ func (w *whole) ahead(now, since time.Time) bool {
 
 // spent books an answer; what was not spent since readings became frequent, which is when a stop begins, may be spent later in it, and an
 // answer in a pod that serves costs a stop nothing. An answer is believed twofold of the one before at most, and the first one little: an
-// Envoy that stood still for seconds, or is just loading its configuration, answers late once, and would not be asked for minutes.
+// Envoy that stood still for seconds, or is just loading its configuration, answers late once, and would not be asked for minutes. What the
+// one before took longer than this one was a wait and no price: it is given back.
 func (w *whole) spent(took time.Duration, frequent time.Time) {
 	if w.took > 0 {
 		took = min(took, 2*w.took)

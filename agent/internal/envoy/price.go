@@ -78,8 +78,8 @@ func (p *prices) demoted() []string {
 	return all
 }
 
-// account keeps what all questions of a stop cost together. Each kind is spaced by itself, and a stop begins with one of each; what most
-// of them ask is asked a third as often until they are paid for.
+// account keeps what all questions of a stop cost together. Each kind is spaced by itself, and a stop begins with one of each; until
+// these are paid for, the most frequent kind is asked a third as often.
 type account struct {
 	paid time.Time // when all of them will have cost 1/20 of Envoy's time
 }

@@ -30,7 +30,7 @@ type Sample struct {
 	Age         time.Duration // how old InFlight is: StatsAge where the hosts have nothing and the statistics had to say so, else 0
 	StatsEvery  time.Duration // the statistics are read again after this long at the latest; 0 when they are read each time
 
-	Took    time.Duration // from asking to the end of the answer, all calls of this sample together
+	Took    time.Duration // how long Envoy was waited for, all calls of this sample together
 	Spared  time.Duration // the part of Took that rare readings pay for; wait 20 times as long as the rest before the next
 	Behind  bool          // what was spared is not paid for yet: wait up to three times as long where no end hangs on the next reading
 	Failure Failure       // why InFlight is unknown, "" when it is known or when nothing failed

@@ -58,7 +58,7 @@ var plots = []plot{ //nolint:gochecknoglobals // a table
 // TestPlots writes the plots and their raw data where -plots says.
 func TestPlots(t *testing.T) {
 	if *plotsTo == "" {
-		t.Skip("writes to -plots=DIR only")
+		t.Skip("-plots names no folder to write to: -plots=DIR")
 	}
 	var all []sample
 	for _, p := range plots {

@@ -62,7 +62,8 @@ type result struct {
 	acts       []string
 	broken     []string // promises that were broken while it ran
 	verdicts   []*timeline.Verdict
-	earlier    int // verdicts before the stop
+	earlier    int           // verdicts before the stop
+	stoppingAt time.Duration // when the first stage's turn began, in the newest stop
 	story      []string
 	telling    bool
 	log        logText // the lines of the agent's log, which are judged by themselves
@@ -283,8 +284,12 @@ func (p *pod) describe(ctx context.Context) (conductor.Description, error) {
 
 // act does to Envoy what the agent asks for, and checks that it may.
 func (p *pod) act(ctx context.Context, a drain.Actions) error {
-	if !p.lasts(ctx, "admin", 2*ms) {
-		return ctx.Err()
+	who := "admin"
+	if a == drain.TellApp {
+		who = "app"
+	}
+	if !p.lasts(ctx, who, 2*ms) {
+		return cmp.Or(ctx.Err(), errors.New("cut short"))
 	}
 	var err error
 	p.with(func() {
@@ -329,7 +334,13 @@ func (p *pod) take(l timeline.Line) {
 		if v := l.Verdict; v != nil {
 			p.verdicts = append(p.verdicts, v)
 			p.note(fmt.Sprintf("verdict %s after %d ms: %s; cut %v, held longest by %s", v.Outcome, v.TotalMS, v.Reason, v.Cut, v.HeldLongest))
-		} else if e := l.Event; e != nil && p.telling {
+			return
+		}
+		e := l.Event
+		if e.From != e.To && e.To == drain.Stopping.String() {
+			p.stoppingAt = p.now
+		}
+		if p.telling {
 			p.note(strings.Join(strings.Fields(fmt.Sprintf("agent: %s > %s %s %s %s", e.From, e.To, e.Action, e.Result, e.Reason)), " "))
 		}
 	})

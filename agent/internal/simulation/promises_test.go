@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/drain-agent/drain-agent/agent/internal/drain"
+	"github.com/drain-agent/drain-agent/agent/timeline"
 	"github.com/drain-agent/drain-agent/scripts/promises/fromlog"
 )
 
@@ -168,7 +169,7 @@ func (p *pod) judgeVerdict(say sayer) {
 		say("the verdict is clean although an operator ended the wait")
 	case (excuse == "budget" || excuse == "grace") && waited && v.Outcome == "clean":
 		say("the verdict is clean although time was up and %d requests were in flight", len(p.atRelease.active))
-	case (excuse == "budget" || excuse == "grace") && v.Outcome == "deadline" && p.cutForSure() && cut == 0 && v.TotalMS >= 100: // else nothing was read between its beginning and its end
+	case (excuse == "budget" || excuse == "grace") && v.Outcome == "deadline" && p.cutForSure() && p.readIn(v) && cut == 0:
 		say("the verdict says that nothing was cut although requests were")
 	case v.Outcome == "deadline" && p.hardAt > 0 && p.hardAt <= p.answered["agent"]:
 		// the grace period was over before the last hook was answered, which is what it says
@@ -196,6 +197,12 @@ func (p *pod) finishedFirst() bool {
 	return p.finishedAt > 0 && (p.sureAt == 0 || p.finishedAt < p.sureAt)
 }
 
+// readIn reports whether anything was read between the beginning of a verdict's stop and its end.
+func (p *pod) readIn(v *timeline.Verdict) bool {
+	begun := v.Time.Sub(p.began) - time.Duration(v.TotalMS)*ms
+	return max(p.looks["proxy"], p.looks["app"]) >= begun
+}
+
 // cutForSure reports whether a request was cut that had been in flight for long, and could be read.
 func (p *pod) cutForSure() bool {
 	if p.has("admin hangs", "requests hidden", "app hangs", "admin slow", "app slow", "configuration pushed") {
@@ -216,8 +223,8 @@ func (p *pod) judgeOrder(say sayer) {
 	excused := p.hardAt > 0 && b >= p.hardAt || b >= p.t0+budget.hard-slack || !up[second] && ended[second] <= b || p.sc.Shape == outlives && first == "proxy"
 	leaves := first == "app" && p.app.told && !p.app.listens && len(p.app.active) == 0
 	share := budget.share[first]
-	if p.sc.Handover && first == "proxy" { // it was told before its hook was answered
-		share -= 500 * ms
+	if first == "proxy" { // its owner is told first, in its share
+		share -= min(500*ms, max(0, a-p.stoppingAt))
 	}
 	if !excused && !leaves && b < min(ended[first], a+share-slack) {
 		say("the hook of %s was answered %v after that of %s, which ended %v after its own", second, b-a, first, ended[first]-a)
